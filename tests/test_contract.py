@@ -295,7 +295,6 @@ def test_no_key_column_file_or_variable_is_spelt_outside_the_contract() -> None:
 _OTHER_KEYS = {
     "answer.py": "rows of prompts and answers",
     "backends/sagemaker/": "AWS's requests and answers",
-    "backends/local/backend.py": "what each use of this machine needs",
     "card.py": "metadata of the hub's model cards",
     "backends/local/openai.py": "requests and answers of OpenAI's protocol",
     "backends/local/guard.py": "HTTP headers and ASGI messages",

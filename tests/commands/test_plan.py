@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 from memory_backend import DONE, STEP, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import Check, JobState
+from lorasum.cli.verb import raise_failure
 from lorasum.commands.plan import plan
 from lorasum.commands.train import to_be_spent, train
 from lorasum.config.instances import peak_of
 from lorasum.config.schema import Config, TrainingConfig
 from lorasum.data.records import SplitStats
-from lorasum.errors import LorasumError, ModelError
+from lorasum.errors import BackendError, LorasumError, ModelError
 from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Speed, Workload, band_of, seconds_of
@@ -91,6 +93,17 @@ def test_without_a_dataset_or_an_account_a_plan_says_what_is_unknown(
     found = plan(context(make_config(model={"id": str(tiny_model_dir)}), backend, ledger))
     assert (found.prepared, found.usd_per_hour, found.endpoint_usd_per_hour) == (False, None, None)
     assert found.checks == tuple(backend.checks)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.usefixtures("packed")
+def test_a_plan_fails_by_what_stops_the_training_alone(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, stops: bool
+) -> None:
+    backend.checks = [Check("quota", False, "it is 0", "ask for more", stops_training=stops)]
+    made = plan(context(make_config(), backend, ledger))
+    with pytest.raises(BackendError, match="this cannot start: it is 0") if stops else nullcontext():
+        raise_failure(made)
 
 
 @pytest.mark.parametrize("refused", ["", "hub_commit", "model_file", "config.json"])

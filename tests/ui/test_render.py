@@ -316,7 +316,8 @@ def test_deploy_says_how_long_the_endpoint_runs(capsys: pytest.CaptureFixture[st
 
 
 def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
-    checks = (Check("bucket", True, "chats"), Check("quota", False, "it is 0", "ask for more"))
+    of_endpoint = Check("role", False, "none", "make one", stops_training=False)
+    checks = (Check("bucket", True, "chats"), Check("quota", False, "it is 0", "ask for more"), of_endpoint)
     made = PlanResult(
         "chats", "chats-1", True, 10, 30, 12_000, 3600.0, "chats-0", 1.5, 0.15, 7200, 2.0, checks,
         host=Room({"processes": 4 << 30, "merge": 1 << 30}, 29 << 30), disk=Room({"merged model": 10**9}, 0),
@@ -346,6 +347,7 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     assert "ml.g4dn.xlarge 14 ? 1.00 – – ✗ GPU – –" in out
     assert "✓ bucket: chats" in out
     assert "✗ quota: it is 0 → ask for more" in out
+    assert "! role: none → make one" in out
     unknown = replace(
         made, prepared=False, training_seconds=None, usd_per_hour=None, endpoint_usd_per_hour=None, checks=()
     )

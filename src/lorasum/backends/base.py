@@ -79,10 +79,13 @@ class Backend(Protocol):
     def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.
 
-        Where the first one fails, the backend cannot be reached at all.
+        Where the first one fails, the backend cannot be used at all.
 
         Args:
             report_to: the trackers that a job's figures go to.
+
+        Raises:
+            OutageError: the backend cannot be reached for now.
         """
 
     def store_dataset(self, run: str, dataset: Path) -> str:

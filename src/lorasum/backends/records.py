@@ -60,17 +60,19 @@ class TrainSpec:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be right before anything can start.
+    """One thing that must be right before the training, or the endpoint, can start.
 
     Attributes:
         found: what is there, or what is wrong with it.
         fix: what to do about it; empty where it is right.
+        stops_training: whether no training starts where it is not right; else only the endpoint does not.
     """
 
     what: str
     ok: bool
     found: str
     fix: str = ""
+    stops_training: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def perform(
         with report:
             result = function(run, **given)
         render.show(result, as_json)
-        _raise_failure(result)
+        raise_failure(result)
     except (KeyboardInterrupt, Exception) as error:
         release_frames()
         if not isinstance(error, InterruptedRunError | typer.Abort):  # the first tells itself what may run
@@ -122,12 +122,13 @@ def _teardown_of(config: Path, overrides: list[str]) -> str:
     return shlex.join(["lorasum", "teardown", "--config", str(config), *own])
 
 
-def _raise_failure(result: object) -> None:
+def raise_failure(result: object) -> None:
     """Raise what a result tells of: rows were refused, a figure is too low, something is left, or cannot start."""
     from lorasum.results.serving import BatchPrediction, EvaluateResult, RunResult, TeardownResult
     from lorasum.results.training import PlanResult
 
-    if isinstance(result, PlanResult) and (wrong := [check for check in result.checks if not check.ok]):
+    checks = result.checks if isinstance(result, PlanResult) else ()
+    if wrong := [check for check in checks if check.stops_training and not check.ok]:
         raise BackendError(f"this cannot start: {'; '.join(check.found for check in wrong)}", wrong[0].fix)
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:
@@ -168,8 +169,9 @@ def confirm(question: str, lines: list[str]) -> None:
     """
     if not lines:
         return
+    if settings.stdin:
+        raise LorasumError(f"this asks for your consent, and stdin is {settings.stdin}", "pass --yes")
     if not render.can_ask():
-        why = f"stdin is {settings.stdin}" if settings.stdin else "there is no terminal to ask on"
-        raise LorasumError(f"this asks for your consent, and {why}", "pass --yes")
+        raise LorasumError("this asks for your consent, and there is no terminal to ask on", "pass --yes")
     if not render.confirm(question, lines):
         raise typer.Abort

@@ -1,5 +1,7 @@
 """Plan: what a run would take and cost, and whether it can start. Nothing is created."""
 
+from dataclasses import replace
+
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import ModelError
@@ -21,7 +23,7 @@ def plan(run: RunContext) -> PlanResult:
     """The training's work, needs, time and price, the endpoint's price, and what the backend says of its start.
 
     Raises:
-        LorasumError: what is prepared does not fit the config; limits.max_usd is too low for any of it.
+        LorasumError: what is prepared does not fit the config; limits.max_usd is too low; AWS cannot be reached.
     """
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
@@ -60,10 +62,10 @@ def plan(run: RunContext) -> PlanResult:
 
 
 def _endpoint_checks(placement: Placement, report: Reporter) -> list[Check]:
-    """Whether the model has room on the endpoint. GPUs that would do nothing stop no start, and are warned of."""
+    """Whether the model has room on the endpoint. GPUs that would do nothing stop no endpoint, and are warned of."""
     warn_of(placement.idle(), report)
     room = placement.memory()
-    return [room] if room else []
+    return [replace(room, stops_training=False)] if room else []
 
 
 def _packs_checks(job: PlannedJob) -> list[Check]:

@@ -224,7 +224,7 @@ class PlanResult:
             prices of SageMaker's spot instances. None if there is no spot.
         limit_seconds: after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
-        checks: what must be right before anything can start.
+        checks: what must be right before the training, or the endpoint, can start.
         memory: what the training needs of its GPU, or of this machine; None where it does not fit or is unknown.
         memory_unknown: why nobody here can tell; empty if it is known.
         host: main memory of an instance; None where it is that of `memory`, or unknown.

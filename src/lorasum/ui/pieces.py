@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from lorasum.backends.records import Check
 from lorasum.shared.events import StartEvent
 from lorasum.shared.records import MemoryPlan
 from lorasum.ui.terminal import whole_words
@@ -25,6 +26,12 @@ _TINY = 50e6  # bytes of memory that need no explanation
 def headline(verb: str, what: str, detail: str) -> Text:
     """The first line of a result: `trained chats · 4 min 37 s`."""
     return Text.assemble((f"{verb} {what}", "bold"), (f" · {detail}", "dim"))
+
+
+def mark(check: Check) -> Text:
+    """Whether it is right, stops the training, or is only a warning."""
+    wrong = Text("  ✗ ", "bold red") if check.stops_training else Text("  ! ", "bold yellow")
+    return Text("  ✓ ", "green") if check.ok else wrong
 
 
 def from_here(path: str) -> str:

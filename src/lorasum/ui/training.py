@@ -21,7 +21,7 @@ from lorasum.results.training import (
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, from_here, headline, length, memory
+from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, from_here, headline, length, mark, memory
 
 _GIB, _GB = 2**30, 10**9
 
@@ -165,7 +165,7 @@ def _(result: PlanResult) -> RenderableType:
     }
     lines = [
         Marked(
-            Text("  ✓ ", "green") if check.ok else Text("  ✗ ", "bold red"),
+            mark(check),
             f"{check.what}: {check.found}{f' → {check.fix}' if check.fix else ''}",
         )
         for check in result.checks

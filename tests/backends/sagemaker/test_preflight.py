@@ -8,8 +8,9 @@ from stand_in import StandIn
 
 from lorasum.backends.records import Check
 from lorasum.backends.sagemaker.images import training_image
+from lorasum.backends.sagemaker.session import Session
 from lorasum.config.sagemaker import SageMakerConfig
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, OutageError
 
 
 def checks(account: StandIn, **config: Any) -> dict[str, Check]:
@@ -32,6 +33,9 @@ def test_all_that_is_wrong_is_told_at_once_with_its_fix(account: StandIn) -> Non
     wrong = {what for what, check in found.items() if not check.ok}
     assert wrong == {"execution role", "bucket", "quota of the training job", "role that ends endpoints"}
     assert all(found[what].fix for what in wrong)
+    assert {what for what, check in found.items() if not check.stops_training} == {
+        "quota of the endpoint", "inference image", "role that ends endpoints",
+    }  # fmt: skip
     assert "request-service-quota-increase" in found["quota of the training job"].fix
 
 
@@ -52,6 +56,18 @@ def test_without_credentials_nothing_else_is_asked(account: StandIn, monkeypatch
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "")
     [check] = checks(account).values()
     assert (check.ok, "aws configure" in check.fix) == (False, True)
+
+
+@pytest.mark.parametrize("asked", ["account", "bucket"])
+def test_an_outage_is_not_told_as_something_to_put_right(
+    account: StandIn, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def refuse(_: object) -> str:
+        raise OutageError("AWS cannot be reached", "try again")
+
+    monkeypatch.setattr(Session, asked, property(refuse))
+    with pytest.raises(OutageError):
+        checks(account)
 
 
 def test_a_region_without_the_image_is_called_that() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
@@ -40,9 +41,9 @@ class LocalBackend(Jobs, Endpoints):
         return None
 
     def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
-        needs = {"training": jobs.NEEDS, "serving": endpoints.NEEDS}
-        checks = [check_packages(what, modules) for what, modules in needs.items()]
-        return checks + [check_packages(name, [name], f"pip install {name}") for name in report_to]
+        serving = replace(check_packages("serving", endpoints.NEEDS), stops_training=False)
+        trackers = [check_packages(name, [name], f"pip install {name}") for name in report_to]
+        return [check_packages("training", jobs.NEEDS), serving, *trackers]
 
     def set_damaged_aside(self, run: str, mark: str) -> list[str]:
         try:

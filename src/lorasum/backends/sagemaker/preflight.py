@@ -1,37 +1,50 @@
 """Whether the account is ready: each check asks what a start would ask, and creates nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lorasum.backends.records import Check
 from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas
 from lorasum.backends.sagemaker.session import Session
-from lorasum.errors import LorasumError
+from lorasum.errors import LorasumError, OutageError
 
 
 def checks(session: Session) -> list[Check]:
-    """Credentials first; where they fail, there is nothing more to ask."""
+    """Credentials first; where they fail, there is nothing more to ask.
+
+    Raises:
+        OutageError: AWS cannot be reached, so nobody knows whether anything is wrong.
+    """
     config = session.config
     first = _checked("credentials", lambda: f"account {session.account}, {session.region}")
     if not first.ok:
         return [first]
     use: InstanceUse = "spot training job" if config.spot else "training job"
-    found: dict[str, Callable[[], str]] = {
+    for_training: dict[str, Callable[[], str]] = {
         "execution role": lambda: session.role_arn,
         "bucket": lambda: _bucket(session),
         f"quota of the {use}": lambda: _quota(session, config.training_instance_types, use, config.instance_count),
-        "quota of the endpoint": lambda: _quota(session, config.endpoint_instance_types, "endpoint"),
         "training image": lambda: training_image(config, session.region),
+    }
+    for_endpoint: dict[str, Callable[[], str]] = {
+        "quota of the endpoint": lambda: _quota(session, config.endpoint_instance_types, "endpoint"),
         "inference image": lambda: inference_image(config, session.region),
     }
     if config.scheduler_role:
-        found["role that ends endpoints"] = lambda: session.scheduler_role_arn
-    return [first, *(_checked(what, find) for what, find in found.items())]
+        for_endpoint["role that ends endpoints"] = lambda: session.scheduler_role_arn
+    return [
+        first,
+        *(_checked(what, find) for what, find in for_training.items()),
+        *(replace(_checked(what, find), stops_training=False) for what, find in for_endpoint.items()),
+    ]
 
 
 def _checked(what: str, find: Callable[[], str]) -> Check:
     try:
         return Check(what, True, find())
+    except OutageError:
+        raise
     except LorasumError as error:
         return Check(what, False, error.message, error.hint)
 
