@@ -322,3 +322,15 @@ def test_json_that_holds_no_chat_is_refused(text: str, problem: str) -> None:
 @pytest.mark.parametrize("text", ["[{]", "[laughs] hi [ends]", "{curly} talk {again}", '"hi"', "42"])
 def test_text_in_brackets_stays_text(text: str) -> None:
     assert read_chat(text).dialogue == text
+
+
+@pytest.mark.parametrize(
+    "about", [{"response_time": (0, 9, 5)}, {"sender_created_at": (3, 1, 2)}, {"date": ("2024-06-03",) * 3}]
+)
+def test_messages_are_sorted_by_the_time_at_which_they_were_sent(about: dict[str, tuple[object, ...]]) -> None:
+    key, values = next(iter(about.items()))
+    chat = [
+        {"sender_name": name, key: value, "content": text, "timestamp": f"2024-06-03T10:0{minute}:00Z"}
+        for name, value, text, minute in zip("ABA", values, ("so", "ho", "hi"), (3, 2, 1), strict=True)
+    ]
+    assert read_chat(json.dumps({"messages": chat})).dialogue == "A: hi\nB: ho\nA: so"

@@ -327,6 +327,8 @@ def test_an_empty_list_is_no_dialogue(cell: str) -> None:
         (({"_seconds": 1717400002}, {"_seconds": 1717400001}, {"_seconds": 1717400000}), True),
         ((200_000_002, 200_000_001, 200_000_000), False),
         (("Mon, 03 Jun 2024 10:02:00 +0000", "Mon, 03 Jun 2024 10:01:00 +0000", "Mon, 03 Jun 2024 10:00:00 GMT"), True),
+        (("2024-06-03 10:02:00 UTC", "2024-06-03 10:01:00 UTC", "2024-06-03 9:00:00 UTC"), True),
+        (("2024-06-03 10:02:00 +0000 UTC", "2024-06-03 10:01:00 +0000 UTC", "2024-06-03 9:00:00.5 +0000 UTC"), True),
         (("06/03/2024 10:03 AM", "06/03/2024 9:02 AM", "06/02/2024 10:01 PM"), True),
         (("2/1/2024 10:00", "1/2/2024 10:00", "1/2/2024 10:00"), False),  # 2 January is before 1 February
         (("2024-06-03T10:02:00Z", "2024-99-03T10:02:00Z", "2024-06-03T10:00:00Z"), False),
@@ -342,7 +344,8 @@ def test_messages_that_begin_with_the_newest_are_turned_round(times: tuple[objec
 
 
 @pytest.mark.parametrize(
-    "key", ["created_time", "CreatedDate", "date_created", "createTime", "origin_server_ts", "Date"]
+    "key",
+    ["created_time", "CreatedDate", "date_created", "createTime", "origin_server_ts", "Date", "publishedAt", "sentOn"],
 )
 def test_the_time_of_a_message_is_found_under_its_many_names(key: str) -> None:
     newest_first: list[dict[str, object]] = [{"from": "Ana", key: 1_717_400_002_000, "text": "b"}]
@@ -355,7 +358,23 @@ def test_the_time_of_a_message_is_found_under_its_many_names(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["updated_at", "sent_from", "sender", "creator", "order", "birth_date", "user_created_at"]
+    "key",
+    [
+        "updated_at",
+        "sent_from",
+        "sender",
+        "creator",
+        "order",
+        "birth_date",
+        "user_created_at",
+        "delivery_date",
+        "booking_date",
+        "event_date",
+        "appointment_time",
+        "client_created_at",
+        "last_message_time",
+        "validated",
+    ],
 )
 def test_numbers_that_are_no_times_turn_nothing_round(key: str) -> None:
     cell = [
@@ -373,7 +392,7 @@ def test_nested_replies_stand_below_what_they_answer(key: str) -> None:
         "by": "Ben",
         "time": "2024-06-03T10:02:00Z",
         "text": "I do",
-        key: [{"by": "Cem", "text": "and I"}],
+        key: [{"id": 3, "by": "Cem", "text": "and I"}],
     }
     cell: list[object] = [
         {"id": 1, "by": "Ana", "text": "who tests?", key: [later, reply]},
@@ -387,8 +406,25 @@ def test_nested_replies_stand_below_what_they_answer(key: str) -> None:
     for held in (edges, reddit):
         assert dialogue_of([{**cell[0], key: held}, cell[1]], Messages()) == expected  # type: ignore[dict-item]
     assert dialogue_of([cell[0], later, cell[1]], Messages()).count("thanks") == 1  # type: ignore[union-attr]
+    for name in ("_id", "message_id"):
+        again = [{name: one["id"], **{k: v for k, v in one.items() if k != "id"}} for one in (later, reply)]
+        assert dialogue_of([{"by": "Ana", "text": "who?", key: again}, *again], Messages()) == (
+            "Ana: who?\nAna: thanks\nBen: I do\nCem: and I"
+        )
     quoted = {"by": "Ben", "text": "I do", "reply_to": {"by": "Ana", "text": "who tests?"}, key: [{"user": "U1"}]}
     assert dialogue_of([quoted], Messages()) == "Ben: I do"
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"replies": [{"name": "yes_btn", "text": "Yes"}, {"name": "no_btn", "text": "No"}]},
+        {"comments": [{"author": "annotator 1", "text": "sarcastic?"}]},
+        {"children": [{"type": "mention", "user": "Ben", "text": "@Ben"}]},
+    ],
+)
+def test_what_nobody_said_is_no_reply(held: dict[str, object]) -> None:
+    assert dialogue_of([{"by": "Ana", "text": "is it free?", **held}], Messages()) == "Ana: is it free?"
 
 
 @pytest.mark.parametrize("words", ["ENVOYÉ\u00a0!", "CAFÉ\u00a0?", "Spaß\u00a0!", "AMANHÃ\u00a0?", "MAÑANA\u00a0¿no?"])
@@ -397,7 +433,9 @@ def test_correct_words_before_a_no_break_space_stay(words: str) -> None:
     assert dialogue_of(f"Ana: {words}", Messages()) == f"Ana: {words}"
 
 
-@pytest.mark.parametrize("words", ["voilà ce café", "à demain", "да", "你好", "Łódź", "😀"])
+@pytest.mark.parametrize(
+    "words", ["voilà ce café", "à demain", "да", "你好", "Łódź", "😀", "Really?\u00a0 Yes", "Što ima? Škoda"]
+)
 def test_words_in_a_wrong_encoding_are_put_right(words: str) -> None:
     assert dialogue_of(words.encode().decode("latin-1"), Messages()) == words
 
@@ -407,6 +445,15 @@ def test_html_becomes_text_where_most_messages_are_it() -> None:
     answers = [{"by": "Ben", "content": "<div>yes &amp; no</div>"}, {"by": "Ana", "content": "<b> & co?"}]
     assert rendered(page, *answers) == ["Ana: is it free?", "Ben: yes & no", "Ana: <b> & co?"]
     assert rendered(page, answers[1]) == ["Ana: <p>is it <b>free</b>?</p>", "Ana: <b> & co?"]
+    silent = [{"by": "Ben", "content": text} for text in ("<p><img src='x'></p>", "<p>&nbsp;</p>")]
+    assert rendered(page, *silent) == ["Ana: is it free?"]
+
+
+@pytest.mark.parametrize("role", ["by", "role"])
+def test_html_that_people_talk_about_stays(role: str) -> None:
+    asked, answered = '<div class="box">fix me</div>' if role == "by" else "<div>fix me</div>", "<div>fixed</div>"
+    chat = [{role: "user", "content": asked}, {role: "assistant", "content": answered}]
+    assert rendered(*chat) == [f"user: {asked}", f"assistant: {answered}"]
 
 
 def test_columns_of_different_lengths_are_no_dialogue() -> None:

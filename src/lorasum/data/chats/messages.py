@@ -11,7 +11,7 @@ from lorasum.data.chats.keys import LISTS, ROLES, SPEAKERS, TEXTS, plain_key, sp
 from lorasum.data.chats.message import MessageError, has_text, plain_keys, speaker_in, speaker_of, text_in, text_of
 from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.unsaid import is_notice, without_thoughts
-from lorasum.data.chats.written import is_html, looks_broken, mended, words_of, written
+from lorasum.data.chats.written import is_formatted, looks_broken, mended, words_of, written
 from lorasum.formatting import listing
 
 
@@ -53,11 +53,22 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
                 said.append((plain, text))
         else:
             said += [({"speaker": name}, text) for name, text in _turns_by_role(message)]
-    if 2 * sum(is_html(text) for _, text in said) > len(said):  # of a platform; people paste a page now and then
-        said = [(plain, words_of(text) if is_html(text) else text) for plain, text in said]
+    said = _without_format(said)
     names = _speakers([plain for plain, _ in said])
     shown = [(how.speakers.get(name, name), text) for name, (_, text) in zip(names, said, strict=True)]
     return [how.format.replace("{speaker}", name).replace("{text}", text) if name else text for name, text in shown]
+
+
+def _without_format(said: list[tuple[dict[str, Any], str]]) -> list[tuple[dict[str, Any], str]]:
+    """Messages without their HTML if most are HTML, as some platforms store them; people paste a page now and then.
+
+    Those without words, such as a picture, are left out. A model and who asks it may talk of the HTML itself.
+    """
+    formatted = sum(is_formatted(text) for _, text in said)
+    if 2 * formatted <= len(said) or any(plain.get("role") == "assistant" for plain, _ in said):
+        return said
+    bare = [(plain, words_of(text) if is_formatted(text) else text) for plain, text in said]
+    return [(plain, text) for plain, text in bare if text]
 
 
 def _turns_by_role(message: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,14 +9,20 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from lorasum.data.chats.keys import plain_key
-from lorasum.data.chats.message import has_text, speaker_of, text_of
+from lorasum.data.chats.message import has_text, plain_keys, speaker_in, text_of
 
 _TELLS_TIME = re.compile(
-    r"(?!end|read|due)(?!.*(?:edit|updat|modif|delet|expir|seen|until|birth|joined|user|author|account|profile|parent))(?!.*(?:from|to|by|id|count)$)"
-    r"(?:.*(?:time|date|stamp|created|posted|published|received|delivered).*|.*sent(?:at|on)?|(?:.*server|msg)?ts|when)"
+    r"(?=.*(?:time|date|stamp|created|posted|published|received|delivered|sent|ts$|when))"
+    r"(?:message|msg|post|comment|tweet|utterance|origin|server|internal|local|sent|send|created?|creation|posted"
+    r"|published|received|delivered|date|time|stamp|when|utc|gmt|iso|unix|epoch|seconds|milliseconds|millis|ms|ts|at|on)+"
 )
-"""Keys of the time at which a message was sent, and not at which it was changed or read."""
+"""Keys of the time at which a message was sent, and not, as `delivery_date`, of what it is about."""
+_OF_APPS = ("timestamp_ms", "timestamp", "createdDateTime", "created_at", "sent_at", "date", "time")
+"""Keys of that time in the exports of apps."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_NO_ISO = re.compile(r" (?=[+-]\d)| ?(?:UTC|GMT)$")
+"""What databases write around the zone of an ISO date, `10:02:00 +0000 UTC`, and Python does not read."""
+_SHORT_HOUR = re.compile(r"(?<=\d[T ])(?=\d:)")
 _MAIL_DATE = re.compile(r"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:")
 _SLASHED = re.compile(
     r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}),? (\d{1,2}):(\d\d)(?::(\d\d))?(?:[ \u202f]?([ap])\.?m\.?)?", re.IGNORECASE
@@ -28,6 +34,7 @@ _EPOCHS = [(1e9 * unit, 4e9 * unit) for unit in (1, 1e3, 1e6, 1e9)]
 _HOLDS_TIME = ("$date", "$numberLong", "_seconds", "seconds")
 """Keys of a time that is an object, of MongoDB and Firestore."""
 _HOLDS_LIST = ("nodes", "edges", "data", "children")
+_IDS = frozenset(("id", "uuid", "messageid", "commentid", "replyid"))
 _REPLIES = frozenset(("replies", "children", "comments"))
 
 
@@ -39,7 +46,7 @@ def oldest_first(messages: Sequence[Any]) -> list[Any]:
 
 def by_time(messages: Sequence[Any]) -> list[Any]:
     """The messages in order of time, if all tell it. Each one's replies follow it."""
-    times = next(_times_of(messages, sure=True), [])
+    times = next(_times_of(messages, _OF_APPS), [])
     places = sorted(range(len(times)), key=times.__getitem__)
     return _with_replies([messages[place] for place in places] if times else messages)
 
@@ -60,21 +67,22 @@ def _direction(times: Sequence[float]) -> int:
     return 1 if all(one <= following for one, following in pairwise(times)) else 0
 
 
-def _times_of(messages: Sequence[Any], sure: bool = False) -> Iterator[list[float]]:
+def _times_of(messages: Sequence[Any], among: Sequence[str] = ()) -> Iterator[list[float]]:
     """For each key under which all messages tell their time, and each way to read its dates: the times, as numbers that
     can be compared.
 
     Args:
-        sure: any number is a time: the app that wrote the messages is known.
+        among: the only keys to look at, the likeliest first, if an app is known to have written the messages. Then
+            any number is a time.
     """
     first = messages[0] if messages else None
-    keys = [key for key in first if _tells_time(key)] if isinstance(first, Mapping) else []
+    keys = [key for key in among or first if key in first and _tells_time(key)] if isinstance(first, Mapping) else []
     if not keys or not all(isinstance(message, Mapping) for message in messages):
         return
     for key in keys:
         values = [message.get(key) for message in messages]
         slashed = isinstance(values[0], str) and _SLASHED.fullmatch(values[0])
-        for read in (_month_first, _day_first) if slashed else (partial(_time, sure=sure),):
+        for read in (_month_first, _day_first) if slashed else (partial(_time, sure=bool(among)),):
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
                 yield [time for time in times if time is not None]
@@ -97,7 +105,7 @@ def _time(value: Any, sure: bool) -> float | None:
         return None
     try:
         if _DATE.match(value):
-            time = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(_SHORT_HOUR.sub("0", _NO_ISO.sub("", value)))
         elif _MAIL_DATE.match(value):
             time = parsedate_to_datetime(value)
         else:
@@ -132,7 +140,7 @@ def _with_replies(messages: Sequence[Any]) -> list[Any]:
     """The messages, each followed by its replies and by theirs; none that is in the list itself."""
     if not any(isinstance(message, Mapping) and not _REPLIES.isdisjoint(message) for message in messages):
         return list(messages)
-    known = {_identity(message) for message in messages if isinstance(message, Mapping) and "id" in message}
+    known = {_identity(message) for message in messages if isinstance(message, Mapping)}
     ordered: list[Any] = []
     waiting = list(reversed(messages))
     while waiting:
@@ -144,7 +152,10 @@ def _with_replies(messages: Sequence[Any]) -> list[Any]:
 
 
 def _identity(message: Mapping[str, Any]) -> tuple[str, str]:
-    return str(message.get("id")), text_of(message)
+    """What is the same of a reply where it is nested and where it is in the list itself."""
+    if "id" in message:
+        return str(message["id"]), text_of(message)
+    return "", repr({key: value for key, value in message.items() if key not in _REPLIES})
 
 
 def _unwrapped(reply: Any) -> Any:
@@ -153,8 +164,12 @@ def _unwrapped(reply: Any) -> Any:
     return inner if isinstance(inner, Mapping) else reply
 
 
-def _is_reply(value: Any) -> bool:
-    return isinstance(value, Mapping) and has_text(value) and bool(speaker_of(value))
+def _is_reply(key: str, value: Any) -> bool:
+    """Whether somebody said `value`. A button has a name too, and `children` and `comments` hold much else."""
+    if not (isinstance(value, Mapping) and has_text(value)):
+        return False
+    plain = {name: held for name, held in plain_keys(value).items() if name != "name"}
+    return bool(speaker_in(plain)) and (key == "replies" or any(name in _IDS or _tells_time(name) for name in plain))
 
 
 def _replies_to(message: Any) -> tuple[str, list[Any]]:
@@ -164,6 +179,6 @@ def _replies_to(message: Any) -> tuple[str, list[Any]]:
         while isinstance(held, Mapping):
             held = next((held[name] for name in _HOLDS_LIST if name in held), None)
         replies = [_unwrapped(one) for one in held] if isinstance(held, list) else []
-        if replies and all(map(_is_reply, replies)):
+        if replies and all(_is_reply(key, one) for one in replies):
             return key, list(_turned(replies))
     return "", []

@@ -129,7 +129,7 @@ def mended(text: str) -> str:
 
 
 _MAY_BE_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")  # five times as fast
-_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u009f\u00a1-\u00bf]|(?<![A-Z])\u00c3\u00a0")
+_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u009f\u00a1-\u00bf]|(?<![A-Z])[\u00c2\u00c3\u00c5]\u00a0")
 
 
 def with_plain_breaks(text: str) -> str:
@@ -156,6 +156,15 @@ def is_html(text: str) -> bool:
     return text.startswith("<") and text.endswith(">") and bool(_PAGE.match(text))
 
 
+def is_formatted(text: str) -> bool:
+    """Whether a piece of HTML has only what a platform formats messages with. People who talk of HTML name classes."""
+    return is_html(text) and all(map(_FORMAT.fullmatch, _TAG.findall(text)))
+
+
 _PAGE = re.compile(r"<(?:!doctype html|html|body|div|p|span|table|br|ul|ol|blockquote)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
+_FORMAT = re.compile(
+    r"</?(?:p|div|span|br|a|b|i|u|s|em|strong|del|ul|ol|li|blockquote|img|attachment|at|emoji)\b(?![^<>]*\bclass=)[^<>]*>",
+    re.IGNORECASE,
+)
 _BREAK = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr)\b[^<>]*>", re.IGNORECASE)

@@ -137,7 +137,7 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
 
     def shorter_valid(found: str) -> str:
         part = valid_part(region, found)
-        return part if part != found else ""
+        return part if part != found and not patterns.PRICES_OR_COUNTS.match(found) else ""
 
     yield "phone number", partial(_all, patterns.PHONE_LINKS)
     yield "IBAN", _ibans

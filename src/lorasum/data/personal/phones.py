@@ -52,7 +52,7 @@ def _is_list(found: str) -> bool:
 
 
 def valid_part(region: str, found: str) -> str:
-    """A number, or its longest beginning up to a gap, that exists; empty if none does. A time may stand behind it."""
+    """A number, or its longest beginning up to a blank, that exists; empty if none does. A time may stand behind it."""
     ends = [len(found), *(match.start() for match in reversed(list(_GAPS.finditer(found))))]
     for part in (found[:end] for end in ends):
         if part != found and sum(map(str.isdigit, part)) < _LEAST_OF_A_PART:
@@ -63,7 +63,7 @@ def valid_part(region: str, found: str) -> str:
     return ""
 
 
-_GAPS = re.compile(r"(?<=\d)[^\d]+(?=\d)")
+_GAPS = re.compile(r"(?<=\d)[^\d ]* [^\d]*(?=\d)")
 
 
 @cache
