@@ -218,6 +218,25 @@ def test_a_stopped_job_saves_first_and_counts_as_stopped_for_everyone(backend: B
     assert backend.training_state(job).status == "running"
 
 
+def test_a_job_asked_to_stop_is_stopped_before_the_asking_ends(
+    backend: Backend, spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client may look when the process has just ended, and the one that asked may die by a second Ctrl-C."""
+
+    def stop(*asked: Any) -> None:
+        really_stop(*asked)
+        raise KeyboardInterrupt
+
+    really_stop = local_processes.stop
+    job = backend.start_training(spec(steps="9999"))
+    next(iter(backend.follow_training(job)))
+    monkeypatch.setattr(local_processes, "stop", stop)
+    with pytest.raises(KeyboardInterrupt):
+        backend.stop_training(job)
+    state = LocalBackend().training_state(job)
+    assert (state.status, state.by_request) == ("stopped", True)
+
+
 def test_a_job_terminated_by_someone_else_is_stopped_not_failed(backend: Backend, spec: Any) -> None:
     job = backend.start_training(spec(steps="9999"))
     next(iter(backend.follow_training(job)))

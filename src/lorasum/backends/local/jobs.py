@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class Jobs:
         require_packages("tracking", spec.report_to, f"pip install {' '.join(spec.report_to)}")
         if spec.processes > 1:
             require_loopback()
-        if 0 < (gpus := visible_gpus(os.environ)) < spec.processes:
+        if (gpus := visible_gpus(os.environ)) and gpus < spec.processes:
             raise BackendError(
                 f"local.processes is {spec.processes}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}",
                 f"set local.processes to {gpus} or less",
@@ -133,9 +134,9 @@ class Jobs:
     def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         folder = Path(job.location)
         if running := processes_of(folder):
+            with suppress(OSError):  # the folder is gone, or the disk full: the process is stopped all the same
+                _stopped(folder).touch()  # before its end, which others see, and which this client may not live to see
             processes.stop(running, _GRACE)
-            if folder.is_dir():
-                _stopped(folder).touch()
 
     def training_usd(self, job: JobRef) -> float | None:
         return 0.0
@@ -229,7 +230,7 @@ def _events(job: JobRef, is_running: Callable[[], bool], begins: int = 0) -> Ite
 
 
 def _stopped(folder: Path) -> Path:
-    """A file that exists while the job is stopped on request. The next start removes it."""
+    """A file that exists from when the job was asked to stop. The next start removes it."""
     return folder / "stopped"
 
 
