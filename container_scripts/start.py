@@ -215,10 +215,18 @@ def _pip(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 def machines(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of launch.py: the machines of the job, and a process for each GPU of this one."""
+    """The variables of launch.py: the machines of the job, and a process for each GPU of this one.
+
+    Raises:
+        NotReadyError: the driver does not tell of its GPUs.
+    """
     file = root / "input" / "config" / "resourceconfig.json"
     resources = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {PROCESSES: str(max(visible_gpus(environ), 1))}
+    if (gpus := visible_gpus(environ)) is None:  # one process would train on one of several GPUs that are paid for
+        raise NotReadyError(
+            "nvidia-smi does not tell how many GPUs this instance has", "the same command starts the job again"
+        )
+    found = {PROCESSES: str(max(gpus, 1))}
     if len(hosts := resources.get("hosts", [])) > 1:
         found |= {SM_HOSTS: json.dumps(hosts), SM_CURRENT_HOST: resources["current_host"]}
         if network := resources.get("network_interface_name"):

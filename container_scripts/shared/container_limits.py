@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CGROUP, _OURS, _SYSTEM = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/meminfo")
+_LIST_GPUS = ("nvidia-smi", "--list-gpus")
+_DRIVER_SECONDS = 120  # the first question to a driver takes seconds for each GPU
 
 
 class _Files(NamedTuple):
@@ -52,13 +54,20 @@ def limit_threads() -> None:
         torch.set_num_threads(most)
 
 
-def visible_gpus(environ: Mapping[str, str]) -> int:
-    """How many NVIDIA GPUs a program sees: those of CUDA_VISIBLE_DEVICES, or all that the driver tells of."""
+def visible_gpus(environ: Mapping[str, str]) -> int | None:
+    """How many NVIDIA GPUs a program sees: those of CUDA_VISIBLE_DEVICES, or all that the driver tells of.
+
+    None if there is a driver that does not tell.
+    """
     if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
     try:
-        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=20)  # noqa: S607
-    except (OSError, subprocess.TimeoutExpired):  # a driver that does not answer is of no use to a training either
+        listed = subprocess.run(  # noqa: S603
+            _LIST_GPUS, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=True
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        return None
+    except OSError:  # nvidia-smi comes with the driver
         return 0
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 

@@ -15,6 +15,7 @@ import stand_in_container as container
 
 import start
 from hub_token import hub_token
+from shared import container_limits
 from start import arguments, missing
 
 
@@ -210,6 +211,19 @@ def test_machines_of_a_job_are_told_to_the_training_script(tmp_path: Path, monke
         "NCCL_SOCKET_IFNAME": "eth0",
         "GLOO_SOCKET_IFNAME": "eth0",
     }
+
+
+@pytest.mark.parametrize("does", ["exec sleep 600", "echo GPU 0: NVIDIA A10G; exit 15"])
+def test_gpus_that_the_driver_does_not_tell_of_end_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    """One process would train on one GPU, and eight are paid for."""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{does}\n")
+    (tmp_path / "nvidia-smi").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(container_limits, "_DRIVER_SECONDS", 0.5 if "sleep" in does else 60)
+    with pytest.raises(start.NotReadyError, match="nvidia-smi does not tell how many GPUs this instance has"):
+        start.machines(tmp_path, {})
 
 
 def test_a_warm_instance_keeps_the_downloads_of_one_base_model(tmp_path: Path) -> None:
