@@ -1,9 +1,11 @@
 """Names that are hashes of content. A changed hash starts a paid job again, so it is changed on purpose only."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from lorasum.backends.local import handler, openai
 from lorasum.backends.sagemaker.endpoint_requests import Served, part_name
 from lorasum.backends.sagemaker.layout import Place, S3Layout
 from lorasum.backends.sagemaker.storage import StoredFile
@@ -72,3 +74,31 @@ def test_an_endpoint_keeps_the_name_of_its_parts(overrides: list[str], name: str
 def test_a_folder_keeps_its_name_in_s3() -> None:
     files = [StoredFile(Path("a"), "code/a.py", 3, "00" * 32), StoredFile(Path("b"), "b.bin", 5, "11" * 32)]
     assert folder_fingerprint(files) == "aa2a4dd99ac8"
+
+
+def test_a_local_endpoint_takes_these_names_from_an_artifact() -> None:
+    """An artifact keeps the code that it was made with. With another name, none of the earlier ones can be served."""
+    code = "".join(Path(str(one.__file__)).read_text(encoding="utf-8") for one in (handler, openai))
+    taken = set(re.findall(r"\b(module|model|row|_scheduler)\.(\w+)", code))
+    assert {name for of, name in taken if of == "module"} == set(handler.NAMES)
+    assert sorted(f"{of}.{name}" for of, name in taken) == [
+        "_scheduler.add",
+        "_scheduler.is_waited_for",
+        "model.named",
+        "model.template",
+        "model.tokenizer",
+        "module.GpuLostError",
+        "module.answers_of",
+        "module.chat_prompt",
+        "module.input_fn",
+        "module.model_fn",
+        "module.output_fn",
+        "module.rows_of",
+        "module.run",
+        "module.scheduler",
+        "row.completion",
+        "row.finish",
+        "row.is_done",
+        "row.prompt",
+        "row.told",
+    ]

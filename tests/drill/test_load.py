@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 CODE = """
 import json
-from generation.one_by_one import answers_of, rows_of, run, scheduler
+from generation.one_by_one import GpuLostError, answers_of, chat_prompt, rows_of, run, scheduler
 from shared.requests import refusal_text
 
 def model_fn(folder): return None

@@ -34,7 +34,7 @@ BACKEND = LocalBackend()
 
 BREAKING_HANDLER = """
 import json, time
-from generation.one_by_one import answers_of, rows_of, run, scheduler
+from generation.one_by_one import GpuLostError, answers_of, chat_prompt, rows_of, run, scheduler
 
 def model_fn(model_dir):
     if (__import__("pathlib").Path(model_dir) / "config.json").read_text() == "slow":
@@ -72,6 +72,7 @@ def run(_):
 model_fn = input_fn = lambda *_: None
 scheduler = lambda _: Rows()
 rows_of = lambda *_: [Rows()]
+answers_of = output_fn = chat_prompt = None
 """
 
 
@@ -223,6 +224,13 @@ def test_a_model_that_does_not_load_fails_with_its_reason(toy: EndpointSpec) -> 
     assert str(paths.run_dir(RUN) / "endpoints" / "toy" / "log") in caught.value.hint
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
     assert BACKEND.start_endpoint(toy)
+
+
+def test_an_artifact_whose_code_is_of_another_release_says_so(toy: EndpointSpec) -> None:
+    assert toy.code
+    (toy.code / "inference.py").write_text(LOST_GPU.replace("def run(", "def complete("))
+    with pytest.raises(BackendError, match=r"its code, of another lorasum, lacks run: `lorasum train --again` makes"):
+        BACKEND.start_endpoint(toy)
 
 
 def test_a_model_that_takes_too_long_is_stopped_and_the_limit_named(toy: EndpointSpec) -> None:

@@ -21,7 +21,7 @@ from lorasum.backends.local.guard import refusal
 HANDLER = """
 import json, pathlib, time
 from generation import one_by_one
-from generation.one_by_one import answers_of, run, scheduler
+from generation.one_by_one import GpuLostError, answers_of, chat_prompt, run, scheduler
 
 def model_fn(model_dir):
     return pathlib.Path(model_dir)

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from generation.one_by_one import answers_of, rows_of, run, scheduler  # type: ignore[import-not-found]  # beside this file
+from generation.one_by_one import GpuLostError, answers_of, chat_prompt, rows_of, run, scheduler  # type: ignore[import-not-found]  # beside this file
 
-__all__ = ["answers_of", "rows_of", "run", "scheduler"]
+__all__ = ["GpuLostError", "answers_of", "chat_prompt", "rows_of", "run", "scheduler"]
 
 
 def model_fn(folder: str) -> Path:

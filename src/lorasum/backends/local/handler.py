@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lorasum.backends.local.server_files import REASON
 from lorasum.shared.requests import read_refusal
@@ -22,6 +22,12 @@ from lorasum.system.files import first_line
 
 if TYPE_CHECKING:
     from fastapi import Request
+
+NAMES: Final = (
+    *("model_fn", "input_fn", "rows_of", "scheduler", "run", "answers_of", "output_fn"),
+    *("chat_prompt", "GpuLostError"),
+)
+"""What an artifact's inference.py must have. It stays as it was when the artifact was made."""
 
 _log = logging.getLogger("lorasum.server")
 
@@ -138,6 +144,10 @@ class Handler:
         self.module: Any = module_from_spec(spec)
         sys.modules["inference"] = self.module
         spec.loader.exec_module(self.module)
+        if lacking := [name for name in NAMES if not hasattr(self.module, name)]:
+            raise ImportError(
+                f"its code, of another lorasum, lacks {', '.join(lacking)}: `lorasum train --again` makes it anew"
+            )
         self.model = self.module.model_fn(self._model_dir)
         self._scheduler = self.module.scheduler(self.model)
 

@@ -44,3 +44,12 @@ def answers_of(rows: list[Row], _model: Any) -> Any:
     if rows[0].error:
         raise rows[0].error
     return rows[0].answer
+
+
+class GpuLostError(Exception):
+    """As gpu.py has it; there is no GPU here."""
+
+
+def chat_prompt(messages: Any, model: Any) -> str:
+    """The last message."""
+    return str(messages[-1]["content"])
