@@ -322,7 +322,7 @@ def test_nothing_is_written_before_there_is_something_to_write(
     call: Callable[..., Ended], env: dict[str, str], config: str
 ) -> None:
     status = call("status", "--json")
-    assert json.loads(status.stdout) == {"resources": [], "alarms": [], "rebuilt": []}
+    assert json.loads(status.stdout) == {"resources": [], "alarms": [], "rebuilt": [], "run": None}
     assert status.stderr == ""
     assert not Path(env["LORASUM_HOME"]).exists()
 

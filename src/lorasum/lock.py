@@ -49,7 +49,9 @@ def hold(
         RunBusyError: another process still holds it.
         LockError: its file cannot be written.
     """
-    with run_lock(name, wait, lambda: reporter.step(waits_for(name))):
+    found = ", from which `lorasum teardown` finds what runs on SageMaker all the same"
+    elsewhere = found if backend.name == "sagemaker" else ""
+    with run_lock(name, wait, lambda: reporter.step(waits_for(name)), elsewhere=elsewhere):
         yield HeldRun(name, backend, ledger, reporter)
 
 
@@ -59,11 +61,14 @@ def waits_for(run: str, file: str = "lock") -> str:
 
 
 @contextmanager
-def run_lock(run: str, wait: float | None, waiting: Callable[[], None], file: str = "lock") -> Iterator[None]:
+def run_lock(
+    run: str, wait: float | None, waiting: Callable[[], None], file: str = "lock", elsewhere: str = ""
+) -> Iterator[None]:
     """The lock alone; `waiting` is called before a wait without limit.
 
     Args:
         file: its name. Commands that may meet all others but not each other have a lock of their own.
+        elsewhere: what can be done in another LORASUM_HOME, for the hint where this one cannot be written.
     """
     folder = paths.run_dir(run)
     lock = FileLock(folder / file, mode=FILE_MODE)
@@ -84,8 +89,7 @@ def run_lock(run: str, wait: float | None, waiting: Callable[[], None], file: st
     except OSError as error:
         raise LockError(
             f"cannot lock run {run!r}: {error}",
-            "check the disk and the folder's permissions; LORASUM_HOME names another folder, from which `lorasum "
-            "teardown` finds what runs on SageMaker all the same",
+            f"check the disk and the folder's permissions; LORASUM_HOME names another folder{elsewhere}",
         ) from None
     try:
         with suppress(OSError), open_file(folder / f"holder-of-{file}", "w") as note:

@@ -72,6 +72,16 @@ def test_teardown_names_the_files_that_are_still_billed(
     assert not any("stays" in step for step in told.steps)
 
 
+@pytest.mark.parametrize(("name", "found"), [("local", False), ("sagemaker", True)])
+def test_a_run_that_cannot_be_locked_is_found_from_elsewhere_on_aws(
+    config: Config, ledger: Ledger, name: str, found: bool
+) -> None:
+    (paths.run_dir(config.name) / "lock").mkdir(parents=True)  # so that no such file can be made
+    with pytest.raises(LorasumError, match="cannot lock run") as refused:
+        teardown(context(config, InMemoryBackend(name), ledger))
+    assert ("SageMaker" in refused.value.hint) == found
+
+
 def test_files_that_cannot_be_listed_do_not_fail_a_teardown(
     config: Config, backend: InMemoryBackend, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +310,8 @@ def test_status_leaves_a_run_at_work_and_unknown_backends_alone(
     with context(deployed, backend, ledger).hold():
         assert states(ledger)["endpoint chats"] == status([backend], ledger).resources[-1].state == "live"
     assert status([], ledger).resources[-1].state == "live"
-    assert status([backend], ledger, "other").resources == ()
+    other = status([backend], ledger, "other")
+    assert (other.resources, other.run) == ((), "other")
 
 
 @pytest.mark.parametrize("method", ["start_endpoint", "invoke"])

@@ -48,7 +48,7 @@ def test_every_verb_with_json_has_a_document_and_a_run_in_it() -> None:
     with_json = {verb for verb, spelt in options().items() if "--json" in spelt} - free
     assert {verb.partition(" --")[0] for verb in MAKERS} == with_json
     without_run = {verb for verb, maker in MAKERS.items() if "run" not in field_names(maker)}
-    assert without_run == {"init --example", "status", "runs", "clean"}, "these are about no run, or about all"
+    assert without_run == {"init --example", "runs", "clean"}, "these are about no run, or about all"
 
 
 def test_the_errors_are_those_of_the_code() -> None:

@@ -220,13 +220,21 @@ def test_a_dry_run_prints_a_request_that_is_json(
         assert json.loads(capsys.readouterr().out) == request, "all of stdout is the request"
 
 
-@pytest.mark.parametrize("nothing", [StatusResult(()), RunsResult(()), TeardownResult(None, (), (), ())])
+@pytest.mark.parametrize(
+    ("nothing", "of"),
+    [
+        (StatusResult(()), ""),
+        (StatusResult((), run="chats"), " of run chats"),
+        (RunsResult(()), ""),
+        (TeardownResult(None, (), (), ()), ""),
+    ],
+)
 def test_where_nothing_is_on_record_its_folder_is_named(
-    nothing: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    nothing: object, of: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORASUM_HOME", "/mistyped")
     render.show(nothing)
-    assert "on record in /mistyped" in capsys.readouterr().out
+    assert f"on record{of} in /mistyped" in capsys.readouterr().out
 
 
 def test_status_tells_progress_and_whom_it_did_not_ask(

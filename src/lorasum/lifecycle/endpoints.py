@@ -156,10 +156,10 @@ def left_running(ledger: Ledger, run: str, since: datetime, cut_off: bool) -> li
     rows = [row for row in ledger.resources(run) if datetime.fromisoformat(row.updated_at) >= since]
     unsure = [row for row in rows if row.state == "intended" and row.kind != "dataset"]
     sure = [row for row in rows if row.state == "live" and row.kind == "endpoint" and cut_off]
-    until = "until `lorasum teardown` removes it"
+    told = [(row, "had answered: it is in service") for row in sure] + [(row, "may be running") for row in unsure]
     return [
-        *(f"{row} had answered: it is in service, and billed {until}" for row in sure),
-        *(f"{row} may be running, and is billed {until}" for row in unsure),
+        f"{row} {what}{', and billed,' if row.usd_per_hour != 0 else ''} until `lorasum teardown` removes it"
+        for row, what in told
     ]
 
 

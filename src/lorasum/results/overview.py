@@ -217,8 +217,10 @@ class StatusResult:
     Attributes:
         alarms: what may cost money that it should not, each with the reason. The exit code is 3 unless this is empty.
         rebuilt: what `--rebuild` set aside and recorded again, one line each.
+        run: the only one that was looked at; null if all were.
     """
 
     resources: tuple[ResourceStatus, ...]
     alarms: tuple[RunResource, ...] = ()
     rebuilt: tuple[str, ...] = ()
+    run: str | None = None

@@ -27,7 +27,7 @@ def _(result: StatusResult) -> RenderableType:
     done = [Text.assemble(("  ", "dim"), line) for line in result.rebuilt]
     if not result.resources:
         look = "`lorasum status --rebuild` with a config records what runs without a record"
-        return Group(*done, Text(f"{_nothing_on_record()}; {look}"))
+        return Group(*done, Text(f"{_nothing_on_record(result.run)}; {look}"))
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
     ends = any(resource.may_run and resource.expires_at for resource in result.resources)
     progress = any(resource.progress for resource in result.resources)
@@ -49,9 +49,9 @@ def _(result: StatusResult) -> RenderableType:
     return Group(*done, table, *([hint] if not_asked else []))
 
 
-def _nothing_on_record() -> str:
+def _nothing_on_record(run: str | None = None) -> str:
     """With the folder: it is another one where LORASUM_HOME or HOME is wrong, as in a cron job."""
-    return f"nothing is on record in {paths.home()}"
+    return f"nothing is on record{f' of run {run}' if run else ''} in {paths.home()}"
 
 
 def _end(resource: ResourceStatus) -> Text:
