@@ -57,6 +57,9 @@ def test_lines_end_in_one_way_whoever_wrote_them() -> None:
 def test_a_summary_in_a_wrong_encoding_is_put_right_as_its_dialogue_is() -> None:
     row = {"dialogue": "Zo\u00c3\u00a9: \u00c3\u00a7a va", "summary": "Zo\u00c3\u00a9 va bien."}
     assert run(row)[0] == [Example("Zoé: ça va", "Zoé va bien.")]
+    assert run({**row, "summary": [row["summary"]] * 2})[0] == [
+        Example("Zoé: ça va", "Zoé va bien.", ("Zoé va bien.",))
+    ]
 
 
 def test_missing_column_error_lists_the_columns_there_are() -> None:

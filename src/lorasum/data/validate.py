@@ -60,7 +60,7 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
         if not value.isascii() and not is_unicode(value):
             return Rejected(f"{role} is not valid Unicode")
         texts.append(with_plain_breaks(value.strip() if role == "dialogue" else mended(value.strip())))
-    others = (with_plain_breaks(one.strip()) for one in fields.other_references if is_unicode(one))
+    others = (with_plain_breaks(mended(one.strip())) for one in fields.other_references if is_unicode(one))
     dialogue, summary = texts
     return Example(dialogue, summary, tuple(others))
 

@@ -116,6 +116,11 @@ def test_messages_of_several_shapes_become_lines() -> None:
             "7: hi",
         ),
         ({"from": "Ana", "text": "nan", "content": "hi"}, "Ana: hi"),
+        ({"from": "Ana", "text": "nan", "value": 0.9}, "Ana: nan"),
+        ({"from": "Ana", "text": "None", "value": 0.9, "message": "m2", "raw_text": "uh none"}, "Ana: None"),
+        ({"sender_id": "Ana", "sender_role_name": "member", "text": "hi"}, "Ana: hi"),
+        ({"speaker": 1, "alternatives": [{"confidence": 0.1}, {"transcript": "hi"}]}, "1: hi"),
+        ({"rid": "r", "t": "e2e", "msg": "hi", "u": {"username": "ana"}}, "ana: hi"),
         ({"speaker": "NaN", "role": "customer", "text": "None"}, "customer: None"),
         ({"user": "nan", "text": "hi"}, "nan: hi"),
     ],
@@ -165,6 +170,7 @@ def test_keys_that_are_roles_are_the_speakers() -> None:
         {"subtype": "channel_join", "user": "U1", "text": "<@U1> has joined the channel"},
         {"type": "service", "actor": "Ana", "text": "", "action": "pin_message"},
         {"type": "service", "text": "the chat was moved"},
+        {"type": "service", "author": "System", "text": "Ben was added"},
         {"type": "Call", "sender_name": "Ana", "content": "Ana called you.", "call_duration": 0},
         {"rid": "r", "t": "uj", "msg": "ana", "u": {"username": "ana"}},
         {"role": "model", "text": "hm", "isThought": True},
@@ -254,6 +260,10 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
         ("[laughs] Ana: hi [ends]", "[laughs] Ana: hi [ends]"),
         ('{"a": 1}', '{"a": 1}'),
         ("[1, 2]", "[1, 2]"),
+        ("[[1, 2], [3, 4]]", "[[1, 2], [3, 4]]"),
+        ("[{id: 1}]\nHow do I sort it?\nBob: sort()", "[{id: 1}]\nHow do I sort it?\nBob: sort()"),
+        ("[Row(name='a')] is what I get\nBen: so?", "[Row(name='a')] is what I get\nBen: so?"),
+        ('data = [{"id": 1}]\nprint(data) fails', 'data = [{"id": 1}]\nprint(data) fails'),
         ({"turns": [{"text": "hi you"}, {"text": "ho"}], "notes": [{"author": "qa", "text": "is fine"}]}, "hi you\nho"),
         ('["quoted"]', '["quoted"]'),
         ("[__import__('os').getcwd()]", "[__import__('os').getcwd()]"),
@@ -288,7 +298,14 @@ def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:
         dialogue_of(cell, Messages())
 
 
-@pytest.mark.parametrize("cell", ['[["Ana", "hi"], ["Ben", "ho"]]', "[('Ana', 'hi'), ('Ben', 'ho')]"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '[["Ana", "hi"], ["Ben", "ho"]]',
+        "[('Ana', 'hi'), ('Ben', 'ho')]",
+        '[["hi", "How can I help?"], ["agent", "I connect you."]]',
+    ],
+)
 def test_pairs_that_may_be_sentences_are_no_text(cell: str) -> None:
     with pytest.raises(MessageError, match="message 1 is not an object"):
         dialogue_of(cell, Messages())
@@ -330,6 +347,7 @@ def test_an_empty_list_is_no_dialogue(cell: str) -> None:
         (("2024-06-03 10:02:00 UTC", "2024-06-03 10:01:00 UTC", "2024-06-03 9:00:00 UTC"), True),
         (("2024-06-03 10:02:00 +0000 UTC", "2024-06-03 10:01:00 +0000 UTC", "2024-06-03 9:00:00.5 +0000 UTC"), True),
         (("06/03/2024 10:03 AM", "06/03/2024 9:02 AM", "06/02/2024 10:01 PM"), True),
+        (("2/1/2024 12:58", "2/1/2024 1:02", "2/1/2024 1:02"), False),  # of a clock with 12 hours
         (("2/1/2024 10:00", "1/2/2024 10:00", "1/2/2024 10:00"), False),  # 2 January is before 1 February
         (("2024-06-03T10:02:00Z", "2024-99-03T10:02:00Z", "2024-06-03T10:00:00Z"), False),
         ((9, 5, 1), False),
@@ -427,8 +445,20 @@ def test_what_nobody_said_is_no_reply(held: dict[str, object]) -> None:
     assert dialogue_of([{"by": "Ana", "text": "is it free?", **held}], Messages()) == "Ana: is it free?"
 
 
-@pytest.mark.parametrize("words", ["ENVOYÉ\u00a0!", "CAFÉ\u00a0?", "Spaß\u00a0!", "AMANHÃ\u00a0?", "MAÑANA\u00a0¿no?"])
-def test_correct_words_before_a_no_break_space_stay(words: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ENVOYÉ\u00a0!",
+        "CAFÉ\u00a0?",
+        "Spaß\u00a0!",
+        "AMANHÃ\u00a0?",
+        "MAÑANA\u00a0¿no?",
+        "ROSÉ®",
+        "BEYONCÉ´S",
+        "CAFÉ»",
+    ],
+)
+def test_correct_words_before_a_no_break_space_or_a_sign_stay(words: str) -> None:
     assert dialogue_of([{"from": "Ana", "text": words}], Messages()) == f"Ana: {words}"
     assert dialogue_of(f"Ana: {words}", Messages()) == f"Ana: {words}"
 

@@ -116,6 +116,8 @@ def test_a_missing_summary_leaves_columns_what_they_are(tmp_path: Path) -> None:
         kept(write(path, pretty({**TABLE, "summary": summaries[1:]})))
     lines_and_references = {"dialogue": ["Ana: hi", "Ben: hey", "Ana: bye"], "summary": ["They greet.", "Hi and bye."]}
     assert len(kept(write(path, pretty(lines_and_references)))) == 1
+    mails = ["Hi Ben,\nsend it.\nAna", "Hi Ana,\nhere it is.\nBen", "Thanks,\nAna"]
+    assert len(kept(write(path, pretty({**lines_and_references, "dialogue": mails})))) == 1
 
 
 def test_several_references_are_as_many_columns_of_a_document(tmp_path: Path) -> None:
@@ -267,10 +269,13 @@ def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
         {"dialogue": "Ana: hi, you", "summary": 'She "greets", once.'},
         {"dialogue": "Ben: hey", "summary": "Ben greets."},
     ]
-    below = 'dialogue,summary\n"Ana: hi\nBen: hey", "She ""greets"", once."\n'
+    below = 'dialogue,summary\n"Ben: hey", "Greets."\n"Ana: hi\nBen: hey", "She ""greets"", once."\n'
     assert kept(write(tmp_path / "t.csv", below)) == [
-        {"dialogue": "Ana: hi\nBen: hey", "summary": 'She "greets", once.'}
+        {"dialogue": "Ben: hey", "summary": "Greets."},
+        {"dialogue": "Ana: hi\nBen: hey", "summary": 'She "greets", once.'},
     ]
+    words = 'dialogue\tsummary\nAna: hi\t "Greeting"\nBen: yo\t "Yo" is said\n'
+    assert [row["summary"] for row in kept(write(tmp_path / "t.tsv", words))] == ['"Greeting"', '"Yo" is said']
     quoting = 'dialogue,summary\n"Ana: say ""hi"", ""ho""", "Hi" is said\n'
     assert kept(write(tmp_path / "t.csv", quoting))[0]["dialogue"] == 'Ana: say "hi", "ho"'
 

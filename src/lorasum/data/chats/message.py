@@ -39,11 +39,11 @@ def text_in(plain: Mapping[str, Any], number: int) -> str:
     nothing = ""
     for key in texts_among(tuple(plain)):
         value = plain[key]
-        if isinstance(value, int | float) and key not in MAY_BE_NUMBERS:
+        if isinstance(value, int | float) and (key not in MAY_BE_NUMBERS or nothing):
             continue
         if isinstance(value, list) and key in _GUESSES:
-            value = value[:1]
-        if (text := _text(value, number)) and text not in _NOTHING:
+            value = next(([guess] for guess in value if _text([guess], number)), None)
+        if (text := _text(value, number)) and text not in _NO_TEXT:
             return words_of(text) if key in ("body", "htmlbody") and is_html(text) else text  # of a help desk
         nothing = nothing or text
     inner = (plain[key] for key in _WITHIN if isinstance(plain.get(key), Mapping))
@@ -66,8 +66,9 @@ def _of_its_type(plain: Mapping[str, Any], number: int) -> str:
 
 _GUESSES = ("alternatives", "nbest")
 """Keys of what a recogniser of speech may have heard: the best guess is the first."""
-_NOTHING = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
-"""What pandas writes for a missing text or name. Where there is no other one, it may be meant."""
+_NO_TEXT = frozenset(("nan", "NaN", "NaT", "<NA>"))
+"""What pandas writes for a missing text. Where there is no other one, it may be meant. `None` is an answer."""
+_NO_NAME = _NO_TEXT | {"None", "null"}
 
 
 _WITHIN = ("data", "kwargs", "audio", "attributes")
@@ -89,7 +90,7 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
     nothing = ""
     for key in speakers_among(tuple(plain)):
         if not (of_a_tool and key == "name") and (name := _name(plain[key])) and name != but:
-            if name not in _NOTHING:
+            if name not in _NO_NAME:
                 return name
             nothing = nothing or name
     for key in ("type", "event"):

@@ -106,7 +106,7 @@ def messages_in(value: Any) -> list[Any] | None:
         return None
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair) for pair in value):
         names = {name for name, _ in value}
-        named = len(names) < len(value) or not names.isdisjoint(ROLES)
+        named = len(names) < len(value) or value[0][0] in ROLES  # who talks to a bot may ask for an `agent` later
         return [{"speaker": name, "text": text} for name, text in value] if named else list(value)
     if (isinstance(value[0], Mapping) and not has_text(value[0])) or isinstance(value[0], list):
         parts = [
@@ -144,7 +144,7 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         MessageError: it is a list of messages with something wrong in it.
     """
     messages = messages_in(value)
-    are_given = bool(messages) and all(isinstance(message, Mapping | list) for message in messages or ())
+    are_given = bool(messages) and all(isinstance(one, Mapping) or _are_texts(one) for one in messages or ())
     if messages is not None and (not isinstance(value, str) or are_given or looks_like_messages(messages)):
         return render_messages(messages, how)
     if not isinstance(value, str):
@@ -154,6 +154,10 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
     if messages is None and looks_broken(value):
         raise MessageError("it looks like messages, and is neither JSON nor what Python prints: it may be cut off")
     return mended(value)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _of_object(value: Mapping[str, Any]) -> list[Any] | None:

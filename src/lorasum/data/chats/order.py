@@ -28,6 +28,7 @@ _SLASHED = re.compile(
     r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}),? (\d{1,2}):(\d\d)(?::(\d\d))?(?:[ \u202f]?([ap])\.?m\.?)?", re.IGNORECASE
 )
 """A date whose first number may be the month or the day, and a time."""
+_ORDERS = (slice(0, 2), slice(1, None, -1))
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d+)?")
 _EPOCHS = [(1e9 * unit, 4e9 * unit) for unit in (1, 1e3, 1e6, 1e9)]
 """Times of 2001 to 2096, in seconds since 1970 and in parts of one: other numbers are durations or offsets."""
@@ -82,7 +83,7 @@ def _times_of(messages: Sequence[Any], among: Sequence[str] = ()) -> Iterator[li
     for key in keys:
         values = [message.get(key) for message in messages]
         slashed = isinstance(values[0], str) and _SLASHED.fullmatch(values[0])
-        for read in (_month_first, _day_first) if slashed else (partial(_time, sure=bool(among)),):
+        for read in _WAYS if slashed else (partial(_time, sure=bool(among)),):
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
                 yield [time for time in times if time is not None]
@@ -115,20 +116,19 @@ def _time(value: Any, sure: bool) -> float | None:
         return None
 
 
-def _month_first(value: Any) -> float | None:
-    return _slashed(value, slice(0, 2))
+def _slashed(value: Any, month_and_day: slice, twelve: bool) -> float | None:
+    """The time of a slashed date; None if it cannot be read in this way.
 
-
-def _day_first(value: Any) -> float | None:
-    return _slashed(value, slice(1, None, -1))
-
-
-def _slashed(value: Any, month_and_day: slice) -> float | None:
+    Args:
+        twelve: a time without AM or PM is one of a clock with 12 hours.
+    """
     if not (isinstance(value, str) and (match := _SLASHED.fullmatch(value))):
         return None
     hour, minute, second = (int(part or 0) for part in match.groups()[3:6])
-    if half := match[7]:
-        hour = hour % 12 + 12 * (half in "pP")
+    if twelve and hour > 12:
+        return None
+    if twelve or match[7]:
+        hour = hour % 12 + 12 * ((match[7] or "a") in "pP")
     month, day = (int(part) for part in match.groups()[:2][month_and_day])
     try:
         return datetime(int(match[3]), month, day, hour, minute, second, tzinfo=UTC).timestamp()
@@ -136,11 +136,14 @@ def _slashed(value: Any, month_and_day: slice) -> float | None:
         return None
 
 
+_WAYS = [partial(_slashed, month_and_day=part, twelve=hours) for part in _ORDERS for hours in (False, True)]
+
+
 def _with_replies(messages: Sequence[Any]) -> list[Any]:
     """The messages, each followed by its replies and by theirs; none that is in the list itself."""
     if not any(isinstance(message, Mapping) and not _REPLIES.isdisjoint(message) for message in messages):
         return list(messages)
-    known = {_identity(message) for message in messages if isinstance(message, Mapping)}
+    known = {_identity(message) for message in messages if isinstance(message, Mapping) and has_text(message)}
     ordered: list[Any] = []
     waiting = list(reversed(messages))
     while waiting:

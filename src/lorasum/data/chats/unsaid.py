@@ -42,12 +42,17 @@ def is_notice(message: Mapping[str, Any], speaker_of: Callable[[Mapping[str, Any
         kind = kind.lower().replace(" ", "")
         if kind in _NOTICES:
             return True
-        if kind in _CALLS_AND_SERVICE and not (speaker_of and speaker_of(message) and "call_duration" not in message):
+        if kind in _CALLS_AND_SERVICE and not (speaker_of and _is_by_somebody(message, speaker_of)):
             return True
-    if is_thought(message) or (message.get("t") and {"rid", "u"} <= message.keys()):  # Rocket.Chat's notices have a `t`
+    of_rocket_chat = {"rid", "u"} <= message.keys() and message.get("t") not in (None, "", "e2e", "otr")
+    if is_thought(message) or of_rocket_chat:  # its notices have a `t`, and so have messages that were encrypted
         return True
     role = message.get("role", message.get("from"))
     return role in _CALLS or (role == "assistant" and message.get("channel") == "analysis")  # GPT-OSS thinks there
+
+
+def _is_by_somebody(message: Mapping[str, Any], speaker_of: Callable[[Mapping[str, Any]], str]) -> bool:
+    return speaker_of(message).lower() not in ("", "system", "bot") and "call_duration" not in message
 
 
 def is_thought(value: Mapping[str, Any]) -> bool:

@@ -101,24 +101,29 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
 
 def looks_broken(text: str) -> bool:
     """Whether a text that `written` cannot read begins as messages do, such as JSON that was cut off or escaped."""
-    return bool(_BEGUN.match(text))
+    return bool(_BEGUN.match(text) or (text.rstrip("; \n").endswith(("]", "}")) and _WHOLE.match(text)))
 
 
 _QUOTE = r"(?:\\*['\"“”]|&quot;|&#34;)"
+_KEY = "(?:role|from|sender|speaker|author|content|text|value|name|id)"
 _IS = r"\s*(?::|=>)"  # between a key and its value
 _BEGUN = re.compile(
-    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}{_IS}\s*)?\[\s*\{{\s*(?:{_QUOTE}|:)?"  # of JavaScript and Ruby too
-    rf"(?:role|from|sender|speaker|author|content|text|value|name|id){_QUOTE}?{_IS}"
-    rf"|\s*[\w.]+ = \[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
-    r"|\s*\[\s*(?:\w*(?:Message|Turn|Utterance)\w*\(|[A-Z]\w*\((?:\w+=['\"]|\[\())"  # as Python prints objects
+    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}\s*:\s*)?\[\s*\{{\s*{_QUOTE}{_KEY}{_QUOTE}\s*:"
+    r"|\s*\[\s*\w*(?:Message|Turn|Utterance)\w*\("  # as Python prints the objects of a library
 )
+_WHOLE = re.compile(
+    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}{_IS}\s*)?\[\s*\{{\s*(?:{_QUOTE}|:)?{_KEY}{_QUOTE}?{_IS}"  # JavaScript, Ruby
+    rf"|\s*[\w.]+ = \[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
+    r"|\s*\[\s*[A-Z]\w*\((?:\w+=['\"]|\[\()"  # as Python prints objects
+)
+"""What people also begin to talk of code with, and so counts only in a text that ends as a value does."""
 
 
 def mended(text: str) -> str:
     """`text` with its encoding repaired, if its UTF-8 was read as Latin-1, as in the files of Facebook Messenger.
 
     Correct text hardly becomes valid UTF-8 this way: nobody writes `Ã©`. What people do write is a letter before a
-    no-break space, as in `ENVOYÉ !` and `MANHÃ ?`.
+    no-break space or a sign, as in `ENVOYÉ !`, `MANHÃ ?` and `ROSÉ®`.
     """
     if text.isascii() or not _MAY_BE_MOJIBAKE.search(text) or not _MOJIBAKE.search(text):
         return text
@@ -129,7 +134,10 @@ def mended(text: str) -> str:
 
 
 _MAY_BE_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]")  # five times as fast
-_MOJIBAKE = re.compile("[\u00c2-\u00f4][\u0080-\u009f\u00a1-\u00bf]|(?<![A-Z])[\u00c2\u00c3\u00c5]\u00a0")
+_MOJIBAKE = re.compile(
+    "[\u00c2-\u00f4][\u0080-\u009f]|[\u00c2-\u00c5\u00e0-\u00f4][\u00a1-\u00bf]"
+    "|(?<![A-Z])(?:[\u00c6-\u00df][\u00a1-\u00bf]|[\u00c2\u00c3\u00c5]\u00a0)"
+)
 
 
 def with_plain_breaks(text: str) -> str:

@@ -16,7 +16,7 @@ from lorasum.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
-_LINES_OF_A_RECORD = 1000  # that are read ahead
+_LINES_AHEAD, _RECORDS_AHEAD = 1000, 10
 _TITLES = 10  # lines that may stand above the header
 _LONGEST_HEADER = 100_000  # characters
 _ESCAPE = re.compile(r"\\([\\\"])")
@@ -136,26 +136,25 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
 
 
 def _is_spaced(lines: _Lines, delimiter: str) -> bool:
-    """Whether blanks stand between a delimiter and the quote behind it, in the header or in the first record."""
+    """Whether blanks stand between a delimiter and the quote behind it: in the header, or in the first records, and
+    these have as many fields as the header only if so. Else a word in quotes may be meant as it is."""
     if re.search(rf'{re.escape(delimiter)} +"', lines.peek()[0]):
         return True
 
-    def header_and_first(skipping: bool) -> list[list[str]]:
-        ahead = (lines.peek(count)[-1] for count in range(1, _LINES_OF_A_RECORD))
+    def widths(skipping: bool) -> set[int]:
+        ahead = (lines.peek(count)[-1] for count in range(1, _LINES_AHEAD))
         reader = csv.reader(
             takewhile(lambda line: 0 < len(line) < _LONGEST_HEADER, ahead),
             strict=True,
             delimiter=delimiter,
             skipinitialspace=skipping,
         )
-        return list(islice(filter(None, reader), 2))
+        return {len(fields) for fields in islice(filter(None, reader), _RECORDS_AHEAD)}
 
     try:
-        read, read_without = header_and_first(skipping=False), header_and_first(skipping=True)
+        return len(widths(skipping=False)) > 1 == len(widths(skipping=True))
     except (csv.Error, _TooLong):
         return False
-    quoted = any(field.lstrip(" ") != field and field.lstrip(" ")[:1] == '"' for field in read[-1]) if read else False
-    return quoted and len({len(fields) for fields in read_without}) == 1
 
 
 def _lines_above_header(lines: _Lines, columns: Columns) -> int:

@@ -11,6 +11,7 @@
 Pure.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -81,18 +82,21 @@ def _lists(document: Mapping[str, Any], dialogues: Any, summaries: list[Any]) ->
     """The rows of columns that are lists; empty if it is one row with lists, such as messages and several summaries.
 
     Raises:
-        ValueError: its texts are whole dialogues, with line breaks in them, and their number is not that of summaries.
+        ValueError: its texts are dialogues, each of several speakers, and their number is not that of summaries.
     """
     columns = [dialogues, *summaries]
     if not all(isinstance(column, list) for column in columns) or any(isinstance(one, Mapping) for one in dialogues):
         return []
     others = [len(column) for column in summaries if len(column) != len(dialogues)]
     if others:
-        if 2 * sum(isinstance(one, str) and "\n" in one.strip() for one in dialogues) > len(dialogues):
+        if 2 * sum(isinstance(one, str) and bool(_TURNS.match(one)) for one in dialogues) > len(dialogues):
             raise ValueError(f"it holds {len(dialogues)} dialogues and {others[0]} summaries")
         return []
     full = {key: value for key, value in document.items() if isinstance(value, list) and len(value) == len(dialogues)}
     return [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
+
+
+_TURNS = re.compile(r"[^\n:]{1,40}: .*\n[^\n:]{1,40}: ")
 
 
 def _are_columns(document: Mapping[str, Mapping[str, Any]]) -> bool:

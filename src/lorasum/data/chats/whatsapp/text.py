@@ -116,8 +116,9 @@ def _begun_by_the_app() -> frozenset[str]:
 @cache
 def _in_place() -> re.Pattern[str]:
     admin = r"(?:\S+ ){0,2}\S*(?:admin|amminist|beheerder)[^\s,?!]*(?: [^,?!]{1,40})?"
+    phone = r"\+?\d(?: ?[\d()-]+)+"
     name = r"(?-i:[~+\d]|[^\W_a-z])[^\s,?!]*(?: [^\s,?!]+){0,2}"  # Eve, and not `mistake, here it is again`
-    by_whom = rf" (?:(?:by|von|por|par|da|door) (?:{admin}|{name})|(?:as|als|como|en tant|come) {admin})"
+    by_whom = rf" (?:(?:by|von|por|par|da|door) (?:{admin}|{phone}|{name})|(?:as|als|como|en tant|come) {admin})"
     deleted = rf"{_any(notices.DELETED)}(?:{by_whom})?"
     unseen = _any(notices.UNSEEN) + r"(?:\. [^.?!]+(?:[.,] ?[^.?!]+)?)?"
     tap = r"(?:tap|click|toca|toque|tippe|tocca|appuyez|tik) [^.?!]{3,40}"

@@ -69,6 +69,7 @@ MEDIA = table(
 DOCUMENTS = table(
     """
     docum | dokum | документ | belge | έγγραφ | مستند | سند | מסמך | दस्तावेज | tài liệu | 文件 | 文档 | 문서
+    ドキュメント | 書類
     """
 )
 """Part of what stands for a document, in front of which an iPhone writes the document's name."""
