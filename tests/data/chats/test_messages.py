@@ -429,6 +429,8 @@ def test_nested_replies_stand_below_what_they_answer(key: str) -> None:
         assert dialogue_of([{"by": "Ana", "text": "who?", key: again}, *again], Messages()) == (
             "Ana: who?\nAna: thanks\nBen: I do\nCem: and I"
         )
+    short = {"by": "Ana", "text": "who?", "children": [{"by": "Ben", "text": "I"}]}
+    assert dialogue_of([short], Messages()) == "Ana: who?\nBen: I"
     quoted = {"by": "Ben", "text": "I do", "reply_to": {"by": "Ana", "text": "who tests?"}, key: [{"user": "U1"}]}
     assert dialogue_of([quoted], Messages()) == "Ben: I do"
 

@@ -274,6 +274,8 @@ def test_blanks_before_a_quote_belong_to_the_delimiter(tmp_path: Path) -> None:
         {"dialogue": "Ben: hey", "summary": "Greets."},
         {"dialogue": "Ana: hi\nBen: hey", "summary": 'She "greets", once.'},
     ]
+    always = 'dialogue,summary\nAna: hi, "Ana greets."\nBen: hey, "Ben greets."\n'
+    assert [row["summary"] for row in kept(write(tmp_path / "t.csv", always))] == ["Ana greets.", "Ben greets."]
     words = 'dialogue\tsummary\nAna: hi\t "Greeting"\nBen: yo\t "Yo" is said\n'
     assert [row["summary"] for row in kept(write(tmp_path / "t.tsv", words))] == ['"Greeting"', '"Yo" is said']
     quoting = 'dialogue,summary\n"Ana: say ""hi"", ""ho""", "Hi" is said\n'

@@ -168,11 +168,13 @@ def _unwrapped(reply: Any) -> Any:
 
 
 def _is_reply(key: str, value: Any) -> bool:
-    """Whether somebody said `value`. A button has a name too, and `children` and `comments` hold much else."""
+    """Whether somebody said `value`. A button has a name too; a mention has a type, and a note of who labels data is a
+    comment: they have no id and no time."""
     if not (isinstance(value, Mapping) and has_text(value)):
         return False
     plain = {name: held for name, held in plain_keys(value).items() if name != "name"}
-    return bool(speaker_in(plain)) and (key == "replies" or any(name in _IDS or _tells_time(name) for name in plain))
+    may_be_other = key == "comments" or "type" in plain
+    return bool(speaker_in(plain)) and (not may_be_other or any(name in _IDS or _tells_time(name) for name in plain))
 
 
 def _replies_to(message: Any) -> tuple[str, list[Any]]:

@@ -136,12 +136,12 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
 
 
 def _is_spaced(lines: _Lines, delimiter: str) -> bool:
-    """Whether blanks stand between a delimiter and the quote behind it: in the header, or in the first records, and
-    these have as many fields as the header only if so. Else a word in quotes may be meant as it is."""
+    """Whether blanks stand between a delimiter and the quote behind it: in the header, or in the first records, if
+    only so these have as many fields as the header, or if all of them have it. Else the quotes may be meant."""
     if re.search(rf'{re.escape(delimiter)} +"', lines.peek()[0]):
         return True
 
-    def widths(skipping: bool) -> set[int]:
+    def first_records(skipping: bool) -> list[list[str]]:
         ahead = (lines.peek(count)[-1] for count in range(1, _LINES_AHEAD))
         reader = csv.reader(
             takewhile(lambda line: 0 < len(line) < _LONGEST_HEADER, ahead),
@@ -149,12 +149,14 @@ def _is_spaced(lines: _Lines, delimiter: str) -> bool:
             delimiter=delimiter,
             skipinitialspace=skipping,
         )
-        return {len(fields) for fields in islice(filter(None, reader), _RECORDS_AHEAD)}
+        return list(islice(filter(None, reader), _RECORDS_AHEAD))
 
     try:
-        return len(widths(skipping=False)) > 1 == len(widths(skipping=True))
+        plain, skipped = first_records(skipping=False), first_records(skipping=True)
     except (csv.Error, _TooLong):
         return False
+    always = len(plain) > 2 and all(any(re.match(' +"', field) for field in record) for record in plain[1:])
+    return len({*map(len, skipped)}) == 1 and (always or len({*map(len, plain)}) > 1)
 
 
 def _lines_above_header(lines: _Lines, columns: Columns) -> int:
