@@ -363,7 +363,7 @@ def test_messages_that_begin_with_the_newest_are_turned_round(times: tuple[objec
 
 @pytest.mark.parametrize(
     "key",
-    ["created_time", "CreatedDate", "date_created", "createTime", "origin_server_ts", "Date", "publishedAt", "sentOn"],
+    ["created_time", "CreatedDate", "date_created", "createTime", "origin_server_ts", "Date", "publish_time", "sentOn"],
 )
 def test_the_time_of_a_message_is_found_under_its_many_names(key: str) -> None:
     newest_first: list[dict[str, object]] = [{"from": "Ana", key: 1_717_400_002_000, "text": "b"}]

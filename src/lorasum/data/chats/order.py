@@ -13,8 +13,8 @@ from lorasum.data.chats.message import has_text, plain_keys, speaker_in, text_of
 
 _TELLS_TIME = re.compile(
     r"(?=.*(?:time|date|stamp|created|posted|published|received|delivered|sent|ts$|when))"
-    r"(?:message|msg|post|comment|tweet|utterance|origin|server|internal|local|sent|send|created?|creation|posted"
-    r"|published|received|delivered|date|time|stamp|when|utc|gmt|iso|unix|epoch|seconds|milliseconds|millis|ms|ts|at|on)+"
+    r"(?:message|msg|post|comment|tweet|turn|utterance|origin|server|internal|local|sen[dt]|created?|creation|posted"
+    r"|publish(?:ed)?|received?|delivered|date|time|stamp|when|utc|gmt|iso|unix|epoch|seconds|milliseconds|millis|ms|ts|at|on)+"
 )
 """Keys of the time at which a message was sent, and not, as `delivery_date`, of what it is about."""
 _OF_APPS = ("timestamp_ms", "timestamp", "createdDateTime", "created_at", "sent_at", "date", "time")
