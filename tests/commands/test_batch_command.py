@@ -66,7 +66,7 @@ def test_ctrl_c_stops_a_batch_job_and_that_is_on_record(
     with pytest.raises(InterruptedRunError, match="was stopped") as stopped:
         predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     [row] = ledger.rows(BatchJob, "chats")
-    assert (row.state, row.reason) == ("stopped", f"by Ctrl-C; {stopped.value.hint}")
+    assert (row.state, row.reason) == ("stopped", f"interrupted; {stopped.value.hint}")
 
 
 @pytest.mark.parametrize("listing", ["lags behind", "is denied"])

@@ -181,7 +181,7 @@ def test_ctrl_c_stops_a_local_job_and_says_where(config: Config, backend: InMemo
         train(context(config, backend, ledger))
     assert "resumes" in error.value.hint
     [row] = ledger.rows(TrainingJob, "chats")
-    assert (row.state, row.reason) == ("stopped", f"by Ctrl-C at step 3 of 9; {error.value.hint}")
+    assert (row.state, row.reason) == ("stopped", f"interrupted at step 3 of 9; {error.value.hint}")
     assert backend.live("chats") == []
 
 

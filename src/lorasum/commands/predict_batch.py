@@ -158,7 +158,7 @@ def _interrupted(run: RunContext, name: str) -> NoReturn:
         jobs.stop(held, name)
         known = run.ledger.find(BatchJob, run.name, name)
         if known and jobs.reconcile(held, BatchJob, name).status in ("failed", "stopped"):
-            jobs.mark(held, BatchJob, name, "stopped", "by Ctrl-C; the same command continues where it was")
+            jobs.mark(held, BatchJob, name, "stopped", "interrupted; the same command continues where it was")
     raise InterruptedRunError(f"batch job {name} was stopped", "the same command continues where it was")
 
 

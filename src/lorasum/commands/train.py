@@ -201,7 +201,7 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
         with run.hold() as held:
             state = jobs.reconcile(held, TrainingJob, name)
             if state.status in ("failed", "stopped"):
-                jobs.mark(held, TrainingJob, name, "stopped", f"by Ctrl-C {seen.step}; {resume}")
+                jobs.mark(held, TrainingJob, name, "stopped", f"interrupted {seen.step}; {resume}")
         if state.status == "completed":
             raise InterruptedRunError(f"interrupted when job {name} had just completed", "the same command shows it")
     raise InterruptedRunError(f"training stopped {seen.step}", resume)
