@@ -79,6 +79,8 @@ def test_llama_factorys_keys_become_ours_but_what_is_not_allowed(tmp_path: Path)
     made = init_from(tmp_path / "theirs.yaml", tmp_path / "run.yaml", name="chats")
     ours = yaml.safe_load((tmp_path / "run.yaml").read_text())
     assert ours["name"] == "chats"
+    assert made.missing[0].startswith("say under `data` where the chats are")
+    assert all(line.startswith("lorasum ") for line in made.next)
     assert ours["lora"] == {"r": 8, "targets": ["q_proj", "v_proj"], "rslora": True}
     assert ours["quantization"] == "nf4"
     assert ours["training"] == {"epochs": 3.0, "report_to": ["tensorboard"]}

@@ -201,12 +201,16 @@ def test_status_tells_an_endpoint_that_died_and_a_job_that_finished(
         train(context(make_config(lora={"r": 4}), backend, ledger))
     job = ledger.rows(TrainingJob, "chats")[-1].name
     backend.before.clear()
+    ledger.save(replace(ledger.rows(TrainingJob, "chats")[-1], instance_type="ml.g5.2xlarge"))
     backend.jobs[job] = JobState("completed")
     backend.endpoints.clear()
     assert states(ledger)[f"training_job {job}"] == states(ledger)["endpoint chats"] == "live"
     shown = {row.name: row for row in status([backend], ledger).resources}
     assert (shown[job].state, shown["chats"].state) == ("done", "gone")
     assert shown[job].progress == Progress(train_loss=DONE.train_loss, eval_loss=DONE.eval_loss)
+    first = ledger.rows(TrainingJob, "chats")[0].name
+    assert (shown["chats"].job, shown["chats"].instance_type) == (first, None)
+    assert (shown[job].job, shown[job].instance_type) == (None, "ml.g5.2xlarge")
 
 
 def jobs(backend: InMemoryBackend, ledger: Ledger) -> dict[str, ResourceStatus]:

@@ -120,6 +120,8 @@ def _section(record: type, titles: Mapping[type, str]) -> str:
     about, said = _about(record)
     kinds = get_type_hints(record)
     names = [one.name for one in fields(record)]
+    may_be_nan = [name for name, text in said.items() if kinds[name] is float and "null" in text.lower()]
+    kinds |= dict.fromkeys(may_be_nan, float | None)
     rows = "\n".join(f"| `{name}` | {_kind(kinds[name], titles)} | {said.get(name, '')} |" for name in names)
     return f"### {titles[record]}\n\n{about}\n\n| field | type | |\n|---|---|---|\n{rows}\n"
 

@@ -43,6 +43,13 @@ def test_the_documents_are_made_from_the_records() -> None:
     assert _read("json.md") == json_documents(), "run python tests/docs/pages.py"
 
 
+def test_a_figure_that_may_be_nan_may_be_null_in_its_document() -> None:
+    page = _read("json.md")
+    for name in ("faithfulness", "coverage", "conciseness", "mean"):
+        assert f"| `{name}` | number or null |" in page
+    assert not re.search(r"(?i)\| number \|.*\bnull\b", page)
+
+
 def test_every_verb_with_json_has_a_document_and_a_run_in_it() -> None:
     free = {"env", "config show", "config schema"}  # they print names and values, for people and for editors
     with_json = {verb for verb, spelt in options().items() if "--json" in spelt} - free

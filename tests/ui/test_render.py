@@ -135,7 +135,7 @@ RESULTS = [
     RAN,
     InitResult("run.yaml", "chats", "local", "org/model", 512, LOOK, ("lorasum prepare run.yaml",)),
     ExampleResult("quickstart", ("configs/quickstart.yaml",), ("lorasum run configs/quickstart.yaml",)),
-    TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("lorasum prepare",)),
+    TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("say where",), ("lorasum prepare",)),
     replace(TORN, run=None, remaining=(replace(GONE, run="desk", reason="it still runs"),)),
     RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),
     CleanResult.of((CleanFolder("run", "chats", "/home/ann/runs/chats", 1_200_000_000),)),
@@ -258,7 +258,7 @@ def test_status_says_why_a_job_stopped_or_failed_in_a_few_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    why = "by Ctrl-C at step 1,234 of 5,678; the same command resumes from the checkpoint"
+    why = "interrupted at step 1,234 of 5,678; the same command resumes from the checkpoint"
     render.show(StatusResult((replace(ROW, state="stopped", reason=why),)))
     assert f"stopped: {why}" in capsys.readouterr().out
     render.show(StatusResult((replace(ROW, state="failed", reason="out of memory " * 40),)))

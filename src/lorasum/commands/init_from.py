@@ -38,8 +38,8 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
     about = f"# From {source.name} of {found.tool}.\n" + (f"# Without an exact counterpart:\n{left}" if left else "")
     ours = yaml.safe_dump(dict(found.config), sort_keys=False, allow_unicode=True)
     write_config(output, f"{HEAD}\n{about}{ours}")
-    missing = f"say under `data` where the chats are, and which are for testing: {doc('data-files')}"
-    needs = [] if found.says_where_the_chats_are else [missing]
+    where = f"say under `data` where the chats are, and which are for testing: {doc('data-files')}"
+    missing = () if found.says_where_the_chats_are else (where,)
     file = as_argument(output)
-    commands = (*needs, f"lorasum config show {file}", f"lorasum prepare {file} --show 3")
-    return TranslatedResult(str(output.absolute()), run, found.tool, found.left, commands)
+    commands = (f"lorasum config show {file}", f"lorasum prepare {file} --show 3")
+    return TranslatedResult(str(output.absolute()), run, found.tool, found.left, missing, commands)

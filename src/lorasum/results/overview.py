@@ -95,6 +95,8 @@ class ResourceStatus(RunResource):
         created_at: UTC, ISO 8601, as is `updated_at`, the time of its last change.
         usd: what this resource and earlier ones of its name have cost up to now; None if that is unknown.
         artifact: what a job has made or an endpoint serves: a folder or a URI.
+        job: the training job that made what an endpoint serves; None of a base model, and of other kinds.
+        instance_type: that a training job runs on; None on this machine, and where it may get one of several.
         expires_at: when an endpoint's time is over; None if it has no end.
         ends_itself: whether it then goes without any lorasum running.
         adapters: the runs whose adapters requests can name; empty if the endpoint serves one model.
@@ -111,6 +113,8 @@ class ResourceStatus(RunResource):
     updated_at: str
     usd: float | None
     artifact: str | None
+    job: str | None
+    instance_type: str | None
     expires_at: datetime | None
     ends_itself: bool
     adapters: tuple[str, ...]
@@ -139,6 +143,8 @@ class ResourceStatus(RunResource):
             updated_at=row.updated_at,
             usd=usd,
             artifact=getattr(row, "artifact", None) or None,
+            job=getattr(row, "job", None) or None,
+            instance_type=getattr(row, "instance_type", None) or None,
             expires_at=endpoint.expires_at if endpoint else None,
             ends_itself=bool(endpoint and endpoint.ends_itself),
             adapters=tuple(one.run for one in endpoint.adapters) if endpoint else (),

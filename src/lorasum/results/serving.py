@@ -73,7 +73,9 @@ class BatchPrediction:
 
     run: str
     input: str
+    """`/dev/stdin` with `--input -`."""
     output: str
+    """`stdout` with `--output -`."""
     rows: int
     """Of the input; each has one in the output."""
     seconds: float
@@ -92,9 +94,10 @@ class RowFailure:
 
 @dataclass(frozen=True, slots=True)
 class JudgeFigures:
-    """The judgement of a language model: mean marks from 1 to 5, and comparisons with the base model's summaries.
+    """The judgement of a language model: mean marks, and comparisons with the base model's summaries.
 
-    The marks are NaN where nothing was judged.
+    Attributes:
+        faithfulness, coverage, conciseness: from 1 to 5; NaN where nothing was judged.
     """
 
     model: str

@@ -15,7 +15,7 @@ class InitResult:
 
     Attributes:
         config: its file.
-        model: the base model: a hub id or a folder.
+        model: the base model: a hub id, or a folder as the config has it.
         max_length: tokens.
         data: what it saw of the chats.
         next: commands to go on with.
@@ -32,15 +32,12 @@ class InitResult:
 
 @dataclass(frozen=True, slots=True)
 class ExampleResult:
-    """The files that `init --example` wrote, the config first.
-
-    Attributes:
-        next: commands to go on with.
-    """
+    """The files that `init --example` wrote, the config first."""
 
     example: str
     files: tuple[str, ...]
     next: tuple[str, ...]
+    """Commands to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,8 @@ class TranslatedResult:
     tool: str
     left: tuple[str, ...]
     """Keys of theirs without an exact counterpart, with their values."""
+    missing: tuple[str, ...]
+    """What theirs does not say and ours must, one line each."""
     next: tuple[str, ...]
     """Commands to go on with."""
 

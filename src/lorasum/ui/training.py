@@ -51,6 +51,7 @@ def _(result: ExampleResult) -> RenderableType:
 @body.register
 def _(result: TranslatedResult) -> RenderableType:
     left = [Text(f"  no counterpart  {line}", style="yellow") for line in result.left]
+    left += [Text(f"  missing         {line}", style="yellow") for line in result.missing]
     return Group(
         headline("wrote", from_here(result.config), f"from a config of {result.tool}"), *left, *_next(result.next)
     )
