@@ -40,9 +40,11 @@ world = local_world(REAL if FULL else STUBS)
 
 def test_each_row_of_a_file_is_answered_once_by_killed_clients(world: LocalWorld, tried: Counter[str]) -> None:
     drawn = random.Random(7)
-    given = [{"id": f"row {i}", "dialogue": f"Ana: {i} {'yes ' * drawn.randrange(30)}"} for i in range(ROWS)]
-    for number, row in enumerate(KILLED_AT):  # the stub gives no answer to a row of the next batch until the kill
-        given[row + BATCH]["dialogue"] += f"held by kill{number}"
+    given = [
+        {"id": f"row {i}", "dialogue": f"Ana: {i:<150}."} for i in range(ROWS)
+    ]  # as long as another: asked in order
+    for number, row in enumerate(KILLED_AT):  # the stub gives no answer to a row of the next batches until the kill
+        given[row + 2 * BATCH]["dialogue"] = f"Ana: {f'held by kill{number}':<150}."
     source = world.folder / "many.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in given))
     command = ["predict", "--input", str(source), "--output", str(world.output), *SIZES]
