@@ -6,7 +6,6 @@ are looked at in turn; no thread follows them.
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from lorasum.backends.records import JobState
@@ -51,18 +50,13 @@ def sweep(run: RunContext) -> SweepResult:
             time.sleep(pause)
     except KeyboardInterrupt:
         release_frames()
-        found.open_jobs.stop()
-        which = "not all of its" if found.open_jobs.tell() else "its"
+        which = "not all of its" if found.open_jobs.end(stop=True) else "its"
         raise InterruptedRunError(
             f"the sweep of run {run.name!r} was interrupted, and {which} jobs were stopped",
             _GOES_ON,
         ) from None
     except LorasumError as error:
-        if isinstance(error, TornDownError):
-            found.open_jobs.stop()
-        with suppress(OutageError):  # those that are still kept are told next
-            found.open_jobs.let_go()
-        found.open_jobs.tell()
+        found.open_jobs.end(stop=isinstance(error, TornDownError))
         raise
     found.open_jobs.tell()
     result = result_of(run, found.trials, time.monotonic() - began, with_page=True)

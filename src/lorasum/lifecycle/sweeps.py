@@ -101,23 +101,14 @@ class OpenJobs:
         self._kept: set[str] = set()
         """Jobs whose warm instance could not be released."""
 
-    def stop(self) -> None:
-        """Stop those that run, all at the same time. They can go on from their checkpoints."""
-        found = self._found()
-        for one, row in found:
-            with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
-                one.run.backend.begin_to_end(one.name, RunningResource("training_job", row.name))
-        for one, row in found:
-            if row.kept_warm:
-                continue
-            self._report.step(f"stopping job {row.name}; it saves a checkpoint first")
-            try:
-                with one.run.hold() as held:
-                    jobs.stop(held, row.name, "the sweep was interrupted", keep_warm=True)
-            except LorasumError as error:
-                self._report.warn(error.message)
+    def end(self, stop: bool) -> bool:
+        """End the sweep before its last trial has: stop what runs, if that is asked, release what is kept warm, and
+        tell what is left. False if no job runs."""
+        if stop:
+            self._stop()
         with suppress(OutageError):  # those that are still kept are told next
             self.let_go()
+        return self.tell()
 
     def let_go(self) -> None:
         """Release the instances that are kept warm for a next trial, and billed, where none comes.
@@ -146,6 +137,22 @@ class OpenJobs:
             minutes = one.run.config.sagemaker.keep_alive_minutes
             self._report.warn(jobs.is_kept(row.name, minutes) if row.kept_warm else jobs.may_run(row.name))
         return not all(row.kept_warm for _, row in found)
+
+    def _stop(self) -> None:
+        """Stop those that run, all at the same time. They can go on from their checkpoints."""
+        found = self._found()
+        for one, row in found:
+            with suppress(BackendError):  # it is asked again when it is waited for, and that error is told
+                one.run.backend.begin_to_end(one.name, RunningResource("training_job", row.name))
+        for one, row in found:
+            if row.kept_warm:
+                continue
+            self._report.step(f"stopping job {row.name}; it saves a checkpoint first")
+            try:
+                with one.run.hold() as held:
+                    jobs.stop(held, row.name, "the sweep was interrupted", keep_warm=True)
+            except LorasumError as error:
+                self._report.warn(error.message)
 
     def _found(self) -> list[tuple[TrialRun, TrainingJob]]:
         return [(one, row) for one in self._tried for row in one.jobs if row.is_open]
