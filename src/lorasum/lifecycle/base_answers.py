@@ -93,7 +93,7 @@ def kept_answers(
             return {place: answer for place, answer in answers_of(file).items() if answer.error is None}
 
 
-def kept_for(held: HeldRun, planned: PlannedJob) -> Path | None:
+def given_summaries(held: HeldRun, planned: PlannedJob) -> Path | None:
     """A folder with what the base model would say of all test dialogues, for a job that need not have it say that.
 
     The job takes it into its artifact, where every machine finds it. None if no earlier job of today's container

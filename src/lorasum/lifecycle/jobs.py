@@ -10,7 +10,7 @@ from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
 from lorasum.errors import LorasumError, UnseenError
 from lorasum.ledger.resources import NO_FIGURES, OPEN, BatchJob, ResourceState, TrainingJob
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.base_answers import kept_for
+from lorasum.lifecycle.base_answers import given_summaries
 from lorasum.lifecycle.lookup import find_job, recorded
 from lorasum.lifecycle.placement import before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
@@ -63,7 +63,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     quoted = quote(ledger, found, row, held.reporter)
     warn_of(before_training(planned.placement, spec.model, quoted.estimate.needs).memory(), held.reporter)
     row = replace(row, planned_seconds=quoted.seconds, steps_of=spec.checkpoints)
-    if spec.base_seconds and (kept := kept_for(held, found.job)):
+    if spec.base_seconds and (kept := given_summaries(held, found.job)):
         held.reporter.step("the base model's summaries are those of an earlier job: this one does not make them again")
         spec = replace(spec, base_seconds=0, base_summaries=kept)
     reference = launch(held, row, replace(spec, max_seconds=quoted.limit), f"starting job {spec.job_name}{quoted}")

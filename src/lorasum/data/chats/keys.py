@@ -87,9 +87,8 @@ def speakers_among(keys: tuple[str, ...]) -> tuple[str, ...]:
     known = [key for key in SPEAKERS if key in keys]
     others = [key for key in keys if _NAMES_A_SPEAKER.fullmatch(key) and key not in SPEAKERS]
     ordered = [*known, *sorted(others, key=lambda key: ("name" not in key, key.endswith(("id", "role", "type"))))]
-    for name in [
-        key for key in others if "name" in key and "role" not in key and "type" not in key
-    ]:  # `sender_full_name` says more than `sender_id`
+    names = [key for key in others if "name" in key and "role" not in key and "type" not in key]
+    for name in names:  # `sender_full_name` says more than `sender_id`
         before = ordered[: ordered.index(name)]
         if other := next((key for key in before if (stem := _stem(key)) and name.startswith(stem)), None):
             ordered.remove(name)
