@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,9 @@ def test_an_interrupt_does_not_wait_for_the_uploads(hub: Hub) -> None:
         push_files("me/chats", files, True, "the model")
     assert hub.blobs == {}, "they are still under way"
     hub.goes_on.set()
-    for left in set(threading.enumerate()) - before:  # a command would end without waiting for it
-        if not left.daemon:
-            left.join()
+    # A command would end without waiting for them. One may not have begun yet, and such a thread cannot be joined.
+    while any(not left.daemon for left in set(threading.enumerate()) - before):
+        time.sleep(0.01)
     assert hub.commits == []
     push_files("me/chats", files, True, "the model")
     assert hub.files["me/chats"] == files
