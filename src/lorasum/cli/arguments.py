@@ -1,4 +1,4 @@
-"""Turns what people type into what Typer takes: `help train`, `train run.yaml`, and the verbs of other tools. Pure."""
+"""Turns what people type into what Typer takes: `help train`, `-q train run.yaml`, verbs of other tools. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -26,13 +26,15 @@ _MEANT = {other: verb for verb, others in _ELSEWHERE.items() for other in others
 _NEAR, _NEAR_TO_OTHERS = 0.66, 0.78
 """How near a typo is (difflib's ratio): to a verb, as `rnu` to `run`; to another tool's word, as `strat` to `start`."""
 _CONFIG = "--config"
+_VALUED = (_CONFIG, "-c", "--set")
+"""The common options that take a value. They may stand before a verb, as in git and kubectl."""
 
 
 def as_meant(arguments: Sequence[str], verbs: Mapping[str, Collection[str]]) -> list[str]:
     """The arguments as the command line takes them.
 
-    `help` and `help train` become `--help` and `train --help`. A YAML file, as the first word behind a verb that is
-    neither an option nor the value of one, gets its `--config`.
+    `help` and `help train` become `--help` and `train --help`. Options before a verb go behind it. A YAML file, as the
+    first word behind a verb that is neither an option nor the value of one, gets its `--config`.
 
     Args:
         verbs: those that there are, `config show` among them, each with its options that take a value.
@@ -40,20 +42,20 @@ def as_meant(arguments: Sequence[str], verbs: Mapping[str, Collection[str]]) -> 
     Raises:
         LorasumError: there is no such verb; the hint names the one that was meant, by another tool's word or a typo.
     """
-    place = next((number for number, one in enumerate(arguments) if not one.startswith("-")), None)
+    place = _first_argument(arguments, _VALUED)
     if place is None:
         return list(arguments)
     before, verb, after = list(arguments[:place]), arguments[place], list(arguments[place + 1 :])
     if verb == "help" and "help" not in verbs:
-        return [*before, *after, "--help"]
+        return [*after, "--help"]
     if verb not in verbs:
         meant = _meant(verb.lower(), [one for one in verbs if " " not in one])
         raise LorasumError(
             f"unknown verb {verb!r}", f"did you mean `lorasum {meant}`?" if meant else "see lorasum --help"
         )
     if after and f"{verb} {after[0]}" in verbs:
-        return [*before, verb, after[0], *_with_config(after[1:], verbs[f"{verb} {after[0]}"])]
-    return [*before, verb, *_with_config(after, verbs[verb])]
+        return [verb, after[0], *_with_config([*before, *after[1:]], verbs[f"{verb} {after[0]}"])]
+    return [verb, *_with_config([*before, *after], verbs[verb])]
 
 
 def _with_config(words: list[str], valued: Collection[str]) -> list[str]:
