@@ -28,6 +28,7 @@ VERBS = {
         ("--set a=b -q config show run.yaml", "config show --set a=b -q --config run.yaml"),
         ("--help train", "train --help"),
         ("train --config run.yaml", "train --config run.yaml"),
+        ("train --json /dev/fd/63", "train --json --config /dev/fd/63"),
         ("train --json -q run.yaml", "train --json -q --config run.yaml"),
         ("train --set a=b.yaml run.yaml", "train --set a=b.yaml --config run.yaml"),
         ("train --set=a=b run.yaml", "train --set=a=b --config run.yaml"),

@@ -439,10 +439,15 @@ def test_stdin_with_a_config_does_not_answer_for_whoever_is_there(env: dict[str,
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [("", "the dialogue"), ("--file -", "the dialogue"), ("--input - --output x.jsonl", "the rows")],
+    [
+        ("-c -", "the dialogue"),
+        ("/dev/fd/0 --file /dev/stdin", "the dialogue"),
+        ("-c /dev/stdin --input - --output x.jsonl", "the rows"),
+        ("-c - --input /dev/fd/0 --output x.jsonl", "the rows"),
+    ],
 )
 def test_stdin_is_not_read_for_two_things(env: dict[str, str], given: str, wanted: str) -> None:
-    refused = process(env, "predict", "-c", "-", *given.split(), stdin=CONFIG)
+    refused = process(env, "predict", *given.split(), stdin=CONFIG)
     assert_error(refused, f"stdin is the config, and cannot be {wanted} too")
 
 

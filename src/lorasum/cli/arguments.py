@@ -23,6 +23,8 @@ _ELSEWHERE = {
     "--version": ("version",),
 }
 _MEANT = {other: verb for verb, others in _ELSEWHERE.items() for other in others}
+_PIPES = ("/dev/fd/", "/proc/self/fd/")
+"""Where bash and zsh put what `<(envsubst < run.yaml)` prints."""
 _NEAR, _NEAR_TO_OTHERS = 0.66, 0.78
 """How near a typo is (difflib's ratio): to a verb, as `rnu` to `run`; to another tool's word, as `strat` to `start`."""
 _CONFIG = "--config"
@@ -33,8 +35,8 @@ _VALUED = (_CONFIG, "-c", "--set")
 def as_meant(arguments: Sequence[str], verbs: Mapping[str, Collection[str]]) -> list[str]:
     """The arguments as the command line takes them.
 
-    `help` and `help train` become `--help` and `train --help`. Options before a verb go behind it. A YAML file, as the
-    first word behind a verb that is neither an option nor the value of one, gets its `--config`.
+    `help` and `help train` become `--help` and `train --help`. Options before a verb go behind it. A YAML file or a
+    shell's pipe, as the first word behind a verb that is neither an option nor the value of one, gets its `--config`.
 
     Args:
         verbs: those that there are, `config show` among them, each with its options that take a value.
@@ -61,7 +63,9 @@ def as_meant(arguments: Sequence[str], verbs: Mapping[str, Collection[str]]) -> 
 def _with_config(words: list[str], valued: Collection[str]) -> list[str]:
     """What stands behind a verb, with `--config` before its YAML file. `valued` are its options that take a value."""
     place = _first_argument(words, valued)
-    if _CONFIG not in valued or place is None or not words[place].lower().endswith((".yaml", ".yml")):
+    if _CONFIG not in valued or place is None:
+        return words
+    if not words[place].lower().endswith((".yaml", ".yml")) and not words[place].startswith(_PIPES):
         return words
     if any(one in ("-c", _CONFIG) or one.startswith(f"{_CONFIG}=") for one in words):
         return words  # two configs: the file is refused as one argument too many

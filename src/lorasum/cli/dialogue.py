@@ -13,6 +13,7 @@ from lorasum.data.chats.exports import read_bytes, read_path
 from lorasum.data.chats.written import with_plain_breaks
 from lorasum.errors import DataError, LorasumError
 from lorasum.formatting import counted
+from lorasum.system.files import STDIN, or_stdin
 from lorasum.system.paths import doc
 
 _ONE = {"notices": "notice"}
@@ -27,11 +28,12 @@ def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:
     """
     how = run.config.data.messages
     read: Callable[[], Chat]
-    if text is None and (file is None or str(file) == "-"):
+    file = None if file is None or or_stdin(file) == STDIN else file
+    if text is None and file is None:
         check_stdin_is_free("the dialogue")
     if text is not None:
         place, read = "--text", partial(read_bytes, os.fsencode(text), how)
-    elif file is not None and str(file) != "-":
+    elif file is not None:
         place, read = str(file), partial(read_path, file, how)
     elif sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise LorasumError("nothing to summarise", "give --text, --file or --sample, or pipe a dialogue in")

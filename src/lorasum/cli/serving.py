@@ -102,16 +102,15 @@ def predict(
 
 def _rows(source: Path | None, target: Path | None) -> tuple[Path | None, Path | None]:
     """--input and --output, which go together; - is stdin and stdout."""
-    from lorasum.system.files import STDIN, STDOUT
+    from lorasum.system.files import STDIN, STDOUT, or_stdin
 
     if (source is None) != (target is None):
         raise LorasumError("--input and --output go together", "give both, or --text, --file or --sample")
-    here = Path("-")
-    source = STDIN if source == here else source
+    source = or_stdin(source) if source else None
     if source == STDIN:
         check_stdin_is_free("the rows")
         settings.stdin = "the rows"
-    return source, STDOUT if target == here else target
+    return source, STDOUT if target == Path("-") else target
 
 
 def _predict_batch(

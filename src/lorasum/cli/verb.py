@@ -89,10 +89,11 @@ def perform(
     from lorasum.context import RunContext
     from lorasum.ledger.ledger import Ledger
     from lorasum.lifecycle.endpoints import left_running
+    from lorasum.system.files import STDIN, or_stdin
     from lorasum.ui.reporter import ConsoleReporter
 
     interrupts.removes = _teardown_of(config, overrides)
-    settings.stdin = "the config" if str(config) in ("-", "/dev/stdin") else ""
+    settings.stdin = "the config" if or_stdin(config) == STDIN else ""
     report = ConsoleReporter(quiet, settings.verbose)
     loaded = load_config(config, overrides, report.warn)
     run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)

@@ -18,7 +18,7 @@ from lorasum.config.secrets import redact
 from lorasum.config.suggest import section_of
 from lorasum.config.yaml_reader import LONGEST, TooMuchError, read, unsafe
 from lorasum.errors import ConfigError
-from lorasum.system.files import STDIN, first_line, open_source
+from lorasum.system.files import first_line, open_source, or_stdin
 
 _MOST_SHOWN = 50  # problems of one config
 _DEEPEST_KEY = 8  # words in the key of an override
@@ -35,7 +35,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
         ConfigError: the file cannot be read, or something in it or in the overrides is wrong. `problems` has a line
             for every wrong field, each with the place it was written.
     """
-    path = STDIN if str(path) == "-" else path
+    path = or_stdin(path)
     data, places, problems = _read(path)
     problems += rename(data, places, warn)
     for override in overrides:

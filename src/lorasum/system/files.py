@@ -85,6 +85,11 @@ def open_source(path: Path) -> IO[bytes]:
     return os.fdopen(os.dup(0), "rb") if path == STDIN else path.open("rb")
 
 
+def or_stdin(path: Path) -> Path:
+    """The path, as STDIN where it is another name of stdin: -, /dev/fd/0 or /proc/self/fd/0."""
+    return STDIN if str(path) in ("-", "/dev/fd/0", "/proc/self/fd/0") else path
+
+
 def open_file(path: Path, mode: str, errors: str = "strict", permissions: int = FILE_MODE) -> IO[Any]:
     """Open a file to write or append. A file that it makes can be read by its owner alone.
 
