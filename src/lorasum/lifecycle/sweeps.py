@@ -28,7 +28,8 @@ class TrialRun:
         value: of its model, or of its newest evaluation.
         values: of its evaluations before the last step, in order; less is better.
         judged: how many of them were compared with the others'.
-        pending: whether its job runs and has no instance yet: it could take one that is kept warm.
+        pending: whether its job runs and has no instance yet: it could take one that is kept warm. (Nothing says that
+            SageMaker has matched the two by the time it answers that the job is created.)
         may_cost: USD, of all its attempts; None without a limit.
     """
 
