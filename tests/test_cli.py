@@ -6,6 +6,7 @@ import pty
 import resource
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -322,7 +323,13 @@ def test_nothing_is_written_before_there_is_something_to_write(
     call: Callable[..., Ended], env: dict[str, str], config: str
 ) -> None:
     status = call("status", "--json")
-    assert json.loads(status.stdout) == {"resources": [], "alarms": [], "rebuilt": [], "run": None}
+    assert json.loads(status.stdout) == {
+        "resources": [],
+        "alarms": [],
+        "rebuilt": [],
+        "run": None,
+        "unread_ledgers": [],
+    }
     assert status.stderr == ""
     assert not Path(env["LORASUM_HOME"]).exists()
 
@@ -334,8 +341,31 @@ def test_a_damaged_ledger_is_a_warning_that_quiet_leaves(
     home = Path(env["LORASUM_HOME"])
     home.mkdir()
     (home / "ledger.sqlite").write_bytes(b"damaged" * 1000)
-    [warning] = call(*verb.split(), "-q").stderr.splitlines()
-    assert warning.startswith("warning: the ledger is damaged and was set aside as ")
+    first, *_ = call(*verb.split(), "-q").stderr.splitlines()
+    assert first.startswith("warning: the ledger is damaged and was set aside as ")
+
+
+def test_a_damaged_ledger_is_an_alarm_until_it_is_deleted(call: Callable[..., Ended], env: dict[str, str]) -> None:
+    """What it recorded may be billed, and the warning comes once, of whichever verb is the first."""
+    home = Path(env["LORASUM_HOME"])
+    home.mkdir()
+    (home / "ledger.sqlite").write_bytes(b"damaged" * 1000)
+    codes = [call(*verb.split()).code for verb in ("runs", "status", "status", "teardown --all --yes")]
+    assert codes == [0, 3, 3, 3]
+    [aside] = json.loads(call("status", "--json").stdout)["unread_ledgers"]
+    assert call("status", "--rebuild").code == 0
+    Path(aside).unlink()
+    assert call("status").code == 0
+
+
+def test_status_does_not_call_a_newer_ledger_empty(call: Callable[..., Ended], env: dict[str, str]) -> None:
+    home = Path(env["LORASUM_HOME"])
+    home.mkdir()
+    with sqlite3.connect(home / "ledger.sqlite") as db:
+        db.execute("PRAGMA user_version = 9")
+    status = call("status")
+    assert status.code == 3
+    assert f"error: what was recorded in {home / 'ledger.sqlite'} may still run" in status.stderr
 
 
 def test_status_exits_with_3_when_an_endpoint_outlives_its_time(

@@ -68,8 +68,8 @@ class InterruptedRunError(LorasumError):
 
 
 class OverdueError(LorasumError):
-    """`status` found what may cost money without need, such as an endpoint whose time is over. Cron sees it by the exit
-    code."""
+    """Something may cost money without need, such as an endpoint whose time is over, or what a damaged ledger recorded.
+    Cron sees it by the exit code of `status`."""
 
     exit_code = 3
 

@@ -8,7 +8,7 @@ import typer
 
 from lorasum.cli.backends import backend, local, recorded
 from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes
-from lorasum.cli.verb import confirm, verb
+from lorasum.cli.verb import confirm, raise_unread, verb
 from lorasum.errors import LorasumError, OverdueError
 from lorasum.ui import render
 
@@ -64,8 +64,13 @@ def status(
         time.sleep(watch)
         shown = until_answered(lambda: look(Silent()), watch, reporter, for_ever=True)
         render.show_again(shown, as_json)
+    _raise_alarms(shown)
+
+
+def _raise_alarms(shown: "StatusResult") -> None:
     if alarms := "; ".join(map(str, shown.alarms)):
         raise OverdueError(alarms, "`lorasum teardown` with the run's config ends it, or with --all")
+    raise_unread(shown.unread_ledgers)
 
 
 @verb(app, "lorasum logs configs/quickstart.yaml -f", has_json=False)

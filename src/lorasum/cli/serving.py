@@ -19,7 +19,7 @@ from lorasum.cli.options import (
     check_stdin_is_free,
     settings,
 )
-from lorasum.cli.verb import asks, confirm, confirm_spending, perform, verb
+from lorasum.cli.verb import asks, confirm, confirm_spending, perform, raise_unread, verb
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ui import render
 
@@ -214,6 +214,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
             f"still there: {'; '.join(map(str, result.remaining))}",
             "the same command with credentials of its account removes it, or `lorasum teardown` with the run's config",
         )
+    raise_unread(ledger.unread())
 
 
 @verb(app, "lorasum run configs/quickstart.yaml\n\nlorasum run configs/bloomz.yaml --yes")

@@ -3,7 +3,7 @@
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +13,7 @@ import typer
 from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
-from lorasum.errors import BackendError, InterruptedRunError, LorasumError, ScoreError
+from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OverdueError, ScoreError
 from lorasum.system.signals import release_frames
 from lorasum.ui import render
 
@@ -144,6 +144,15 @@ def raise_failure(result: object) -> None:
         )
     if isinstance(torn, TeardownResult) and torn.remaining:
         raise BackendError(f"still there: {'; '.join(map(str, torn.remaining))}", "run `lorasum teardown` again")
+
+
+def raise_unread(ledgers: Sequence[str]) -> None:
+    """Raise that something may run of which only ledgers tell that cannot be read, if there are any."""
+    if ledgers:
+        raise OverdueError(
+            f"what was recorded in {', '.join(ledgers)} may still run, and nobody knows what that is",
+            "`lorasum status --rebuild` with each config records what runs; then delete what is damaged",
+        )
 
 
 def confirm_spending(yes: bool, to_be_spent: Callable[[], str]) -> None:

@@ -53,7 +53,7 @@ def status(
         shown = [row for one in runs for row in _status(backends, readable, one)]
         told = [row for row in shown if everything or row.state != "gone" or row.usd != 0]
         alarms = tuple(one.as_alarm() for one in told if one.alarm)
-        return StatusResult(tuple(told), alarms, tuple(done), run)
+        return StatusResult(tuple(told), alarms, tuple(done), run, () if rebuild_on else ledger.unread())
 
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:

@@ -89,6 +89,11 @@ def set_aside(path: Path, now: str) -> Path:
     return path.replace(kept)
 
 
+def set_aside_files(path: Path) -> list[Path]:
+    """The ledgers that were set aside and that nobody has deleted yet, the oldest first."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-????-??-??T??????"))
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     if not path.exists():
         open_file(path, "ab").close()  # SQLite would make it with the umask's permissions

@@ -100,6 +100,15 @@ class Ledger:
             return str(database.set_aside(self.path, self._timestamp()))
         return ""
 
+    def unread(self) -> tuple[str, ...]:
+        """Files of which nobody knows what they recorded: this ledger if it cannot be read, and damaged ones."""
+        files = database.set_aside_files(self.path)
+        try:
+            self.resources()
+        except LorasumError:
+            files.append(self.path)
+        return tuple(map(str, files))
+
     def resources(self, run: str | None = None) -> list[Resource]:
         """Recorded resources, oldest change first; of all runs unless one is given."""
         return self._read(run=run)

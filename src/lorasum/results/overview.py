@@ -224,9 +224,11 @@ class StatusResult:
         alarms: what may cost money that it should not, each with the reason. The exit code is 3 unless this is empty.
         rebuilt: what `--rebuild` set aside and recorded again, one line each.
         run: the only one that was looked at; null if all were.
+        unread_ledgers: files that cannot be read, and whose records may cost money. The exit code is 3 for them too.
     """
 
     resources: tuple[ResourceStatus, ...]
     alarms: tuple[RunResource, ...] = ()
     rebuilt: tuple[str, ...] = ()
     run: str | None = None
+    unread_ledgers: tuple[str, ...] = ()
