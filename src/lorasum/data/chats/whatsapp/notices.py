@@ -30,6 +30,7 @@ DELETED = table(
     este mensaje fue eliminado | eliminaste este mensaje | ce message a été supprimé
     vous avez supprimé ce message | questo messaggio è stato eliminato | hai eliminato questo messaggio
     esta mensagem foi apagada | mensagem apagada | apagou esta mensagem | você apagou esta mensagem
+    você apagou essa mensagem
     dit bericht is verwijderd | u hebt dit bericht verwijderd | je hebt dit bericht verwijderd
     данное сообщение удалено | сообщение удалено | вы удалили данное сообщение
     вы удалили это сообщение | це повідомлення було видалено | ви видалили це повідомлення
@@ -57,7 +58,7 @@ DELETED = table(
     tin nhắn này đã bị xoá | bạn đã xóa tin nhắn này | bạn đã xoá tin nhắn này | ข้อความนี้ถูกลบแล้ว
     ข้อความนี้ถูกลบ | คุณได้ลบข้อความนี้ | คุณลบข้อความนี้ | このメッセージは削除されました
     このメッセージを削除しました | 이 메시지는 삭제되었습니다 | 삭제된 메시지입니다
-    삭제한 메시지입니다 | 이 메시지를 삭제했습니다 | 此消息已删除 | 这条消息已被删除 | 您已删除这条消息
+    삭제한 메시지입니다 | 이 메시지를 삭제했습니다 | 此消息已删除 | 此消息已被删除 | 这条消息已被删除 | 您已删除这条消息
     你删除了此消息 | 此訊息已刪除 | 您已刪除此訊息 | 你已刪除此訊息 | aquest missatge s'ha suprimit
     has suprimit aquest missatge | see sõnum on kustutatud | kustutasid selle sõnumi
     šī ziņa tika izdzēsta | ši žinutė buvo ištrinta | hierdie boodskap was uitgevee | bu ismarıc silindi
@@ -149,6 +150,8 @@ UNSEEN = table(
     esperando este mensaje | esperando el mensaje | aguardando mensagem | aguardando esta mensagem
     en attente de ce message | wachten op dit bericht | in attesa del messaggio
     you received a view once message | you sent a view once message | view once message
+    you received a view once photo | you received a view once video | you received a view once voice message
+    you sent a view once photo | you sent a view once video | you sent a view once voice message
     recibiste un mensaje de visualización única | enviaste un mensaje de visualización única
     você recebeu uma mensagem de visualização única | vous avez reçu un message à vue unique
     this message can't be displayed here | this message couldn't load

@@ -134,7 +134,7 @@ def _in_place() -> re.Pattern[str]:
 def _attached() -> re.Pattern[str]:
     own = r"(?:IMG|VID|AUD|PTT|STK|DOC)-\d{8}-WA\d+\.\w+ \([^()]*\)"  # a name that only WhatsApp gives
     old = r"\S*(?:PHOTO|VIDEO|AUDIO|GIF|STICKER)\S*\.\w+ <[^<>]+>"
-    tag = r"(?P<caption>.*?)\s*<\s?[^<>:：]{1,30}\s?[:：]\s?[^<>]*\.\w{1,5}\s?>"
+    tag = r"(?P<caption>.*?)\s*<\s?(?!(?:https?|mailto|tel):)[^<>:：]{1,30}\s?[:：]\s?[^<>]*\.\w{1,5}\s?>"
     named = rf"(?:.{{0,150}}\.\w{{0,8}}|[^\W\d_]+(?: [^\W\d_]+)?) [(<]{_any(words.ATTACHED)}[)>]"
     left_out = rf"<(?:{_names_of_omitted()})>"  # WhatsApp's web page writes a caption behind both
     return re.compile(rf"{own}|{old}|{tag}|(?:{named}|{left_out})(?: (?P<below>.*))?", re.IGNORECASE)

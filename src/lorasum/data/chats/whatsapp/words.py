@@ -42,7 +42,7 @@ AM_PM = table(
 
 EDITED = table(
     """
-    edited | bearbeitet | editó | editado | editada | modifié | modificat | bewerkt | gewijzigd
+    edited | bearbeitet | editó | editaste | editado | editada | modifié | modificat | bewerkt | gewijzigd
     düzenlendi | edytowan | zmienion | изменено | изменён | изменен | отредактирован | відредагован
     змінено | تعديل | ویرایش | ترمیم | נערכ | एडिट | संपादित | এডিট | সম্পাদ | એડિટ | diedit | disunting
     chỉnh sửa | แก้ไข | 编辑 | 編輯 | 編集 | 수정 | 편집 | upraven | uređen | urejen | измењен | уређен
