@@ -60,7 +60,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
 def _records(
     reading: Reading, file: Opened, lines: "_Lines", reader: Iterator[list[str]]
 ) -> Iterator[tuple[str, list[str] | Rejected]]:
-    """The fields of each record with its place. Empty lines are none."""
+    """The fields of each record with its place. Empty lines, and a spreadsheet's rows of empty cells, are none."""
     while True:
         place = f"{reading.name}:{lines.number + 1}"
         if (lines.number + 1) % TICK_ROWS == 0:
@@ -77,7 +77,7 @@ def _records(
             continue
         if fields is None:
             return
-        if fields:
+        if any(map(str.strip, fields)):
             yield place, fields
 
 

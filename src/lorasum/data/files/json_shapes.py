@@ -6,6 +6,7 @@
     {"0": {row}, "1": {row}}                               pandas' orient="index"; objects by their ids
     {"columns": […], "index": […], "data": [[…], […]]}     pandas' orient="split"
     {"dialogue": […, …], "summary": […, …]}                columns as lists
+    {"train": …, "test": …}                                one of these for each split
     {"dialogue": …, "summary": …}                          one row
 
 Pure.
@@ -43,6 +44,10 @@ def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iter
     if tables:
         return _table(tables, columns, split) or [document]
     inner = {key: value for key, value in document.items() if isinstance(value, Mapping)}
+    if inner and all(map(split_of, inner)):
+        splits = {name: list(rows_of(held, columns, split)) for name, held in inner.items()}
+        if all(rows != [inner[name]] for name, rows in splits.items()):  # `train_17` may be the id of a row
+            return _of_split(splits, split)
     named = [value for key, value in inner.items() if key in _NAMES]
     if len(named) == 1:
         return rows_of(named[0], columns, split)
@@ -61,16 +66,20 @@ def _is_table(value: Any) -> bool:
 
 def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> list[Any]:
     """The list of rows to take; empty if the lists are not rows but, for example, one row's messages."""
-    by_split = {key: split_of(key) for key in tables}
-    if any(by_split.values()):
-        chosen = of_split(by_split, split)
-        if not chosen:
-            raise ValueError(f"it holds {_some(tables)}, and no {split} rows")
-        return tables[chosen[0]]
+    if any(map(split_of, tables)):
+        return _of_split(tables, split)
     fitting = [key for key in tables if columns.dialogue in tables[key][0]] or [key for key in tables if key in _NAMES]
     if len(fitting) > 1:
         raise ValueError(f"it holds several lists of rows: {_some(fitting)}")
     return [_unwrapped(row) for row in tables[fitting[0]]] if fitting else []
+
+
+def _of_split(lists: Mapping[str, list[Any]], split: Split) -> list[Any]:
+    """The rows of a split, in lists that are named by splits."""
+    chosen = of_split({name: split_of(name) for name in lists}, split)
+    if not chosen:
+        raise ValueError(f"it holds {_some(lists)}, and no {split} rows")
+    return [row for name in chosen for row in lists[name]]
 
 
 def _unwrapped(row: Mapping[str, Any]) -> Any:
