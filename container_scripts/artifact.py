@@ -1,7 +1,7 @@
 """The artifact of a training job: the adapter, the merged model, the files that serve them, and the record of it all.
 
 model/adapter/        PEFT's two files, code/ and lorasum.json
-model/*.safetensors   the merged weights; none where the merged model was refused
+model/*.safetensors   the merged weights; none where the merged model was refused, or not asked for
 model/                config, tokenizer and generation defaults, written before the training
 model/code/           the inference code
 model/README.md       the model card; the adapter has its own

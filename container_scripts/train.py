@@ -25,8 +25,8 @@ from engine.metrics import Metrics
 from gpu import avoid_fragmentation, gpu_fault, serving_dtype
 from loading import Loaded, load
 from shared.container_limits import limit_threads
-from shared.events import ProgressEvent, SavedEvent, StartEvent, WarningEvent
-from shared.names import ADAPTER_FOLDER, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
+from shared.events import MERGE_LEFT_OUT, ProgressEvent, SavedEvent, StartEvent, WarningEvent
+from shared.names import ADAPTER_FOLDER, ADAPTER_ONLY, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
 from shared.records import DatasetFacts, from_json
 from trackers import Trackers
 
@@ -121,7 +121,6 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     others = loaded.plan.shared_bytes * (group.local_size - 1) // group.local_size
     peak = process_memory.peak_bytes(loaded.device, others)  # of the training: the merge has one of its own
 
-    metrics.emit(ProgressEvent("ending", 0, 2, "merging the adapter into the model"))
     left = leave_model(loaded, arguments, folders, first_prompts(packs), metrics)
     done = replace(trained, seconds=time.monotonic() - started, peak_memory_bytes=peak, not_merged=left.not_merged)
     for folder in (folders.model / ADAPTER_FOLDER, folders.model):  # the adapter's record is one of the other's files
@@ -167,16 +166,21 @@ def leave_model(
     """Save the adapter, merge it, and compare the two on some prompts (token ids). `loaded` loses its model.
 
     The adapter is what the GPU time was paid for, so it is written before anything else can fail. If the merged model
-    is refused, the adapter is left alone.
+    is refused, or nobody has asked for it, the adapter is left alone.
     """
-    from engine.verify import check_merge, file_facts, stored_dtype, why_not_merged
+    from engine.verify import check_adapter, check_merge, file_facts, stored_dtype, why_not_merged
 
+    what = "trying the adapter out" if is_adapter_only() else "merging the adapter into the model"
+    metrics.emit(ProgressEvent("ending", 0, 2, what))
     base, output, device = loaded.base, folders.model, loaded.device
     adapter = artifact.save_adapter(loaded.model, output, arguments)
     artifact.save_code(adapter)
     metrics.emit(SavedEvent(ADAPTER_FOLDER))
     loaded.model = loaded.packed_loss = None  # the merge needs their memory
     try:
+        if is_adapter_only():
+            check_adapter(base, adapter, prompts, serving_dtype(device, stored_dtype(base)), device)
+            return artifact.Left(not_merged=MERGE_LEFT_OUT)
         artifact.save_merged(base, adapter, output, arguments, metrics)
         dtype = serving_dtype(device, stored_dtype(output))
         with ThreadPoolExecutor(1) as beside:  # hashing lets go of Python's lock
@@ -191,6 +195,11 @@ def leave_model(
         hint = getattr(error, "hint", "a version of lorasum that can make it does so by `lorasum train --again`")
         metrics.emit(WarningEvent(f"the artifact has no merged model: {why}; {hint}"))
         return artifact.Left(not_merged=why)
+
+
+def is_adapter_only() -> bool:
+    """Whether nobody has asked for a merged model."""
+    return os.environ.get(ADAPTER_ONLY) == "1"
 
 
 def check_gpu() -> None:

@@ -13,6 +13,7 @@ from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
 from lorasum.config.data import DataConfig
 from lorasum.config.loader import load_config
 from lorasum.data.settings import Settings
+from lorasum.lifecycle.lookup import merge_name
 from lorasum.lifecycle.planning import _spec
 from lorasum.models.source import ModelRef
 
@@ -36,6 +37,14 @@ def test_the_number_of_processes_is_in_no_name() -> None:
         loaded = load_config(CONFIGS / "quickstart.yaml", overrides)
         spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
         assert (spec.job_name, spec.processes > 1) == ("quickstart-1da219ac", True)
+
+
+def test_how_a_model_is_served_is_in_no_name() -> None:
+    """A job that has left its merge out is found by a config that asks for one."""
+    loaded = load_config(CONFIGS / "quickstart.yaml", ["deploy.serve=adapter"])
+    spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
+    assert (spec.job_name, spec.adapter_only) == ("quickstart-1da219ac", True)
+    assert merge_name(spec) == "quickstart-30042698"
 
 
 def test_where_the_base_model_is_held_is_in_no_name() -> None:

@@ -2,9 +2,9 @@
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -33,6 +33,8 @@ _POSITIONS = 16  # its last ones, whose logits are compared: a row of BLOOM's ha
 _ROUNDING = 2  # times as far as rounding the weights again moves the logits
 _ROOM = 1.2  # memory of a loaded model, in sizes of its weights
 _ADAPTER = "the adapter is whole: deploy.serve: adapter serves it"
+
+Found = TypeVar("Found")
 
 
 def file_facts(folder: Path, pattern: str = "*", known: Mapping[str, FileFacts] | None = None) -> dict[str, FileFacts]:
@@ -107,32 +109,66 @@ def check_merge(
     Raises:
         MergeRefusedError: the merged model cannot be loaded, or `compare_logits` refuses it.
     """
-    let_go(device)  # of what was trained
-    needed = bytes_to_load(merged, dtype)
-    if needed > free_bytes(device):
-        _log.warning("the merged model is not compared with the adapter: that takes %.1f GB of memory", needed / 1e9)
-        return MergeCheck()
-    try:
+
+    def compare() -> MergeCheck:
         return _compare_both(base, adapter, merged, prompts, dtype, device)
+
+    what = "the merged model is not compared with the adapter"
+    return _with_room_for(merged, dtype, device, what, compare) or MergeCheck()
+
+
+def check_adapter(
+    base: Path, adapter: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
+) -> None:
+    """What of `check_merge` needs no merged model: that the adapter answers, and not as the base model does.
+
+    Raises:
+        MergeRefusedError: it does not. So its merged model would not either.
+    """
+
+    def compare() -> None:
+        plain, adapted, model = _adapted(base, adapter, prompts, dtype, device)
+        served_in = dtype_that_holds(torch.stack((plain, adapted)), dtype, device)
+        if served_in is not dtype:
+            del model
+            check_adapter(base, adapter, prompts, served_in, device)
+        elif not adapted.isfinite().all():
+            raise MergeRefusedError(
+                "the adapter answers with values that are not finite", "train again at a lower learning rate"
+            )
+        elif torch.equal(adapted, plain):
+            raise MergeRefusedError(
+                "the adapter answers exactly as the base model", "train longer, or at a higher learning rate"
+            )
+
+    _with_room_for(base, dtype, device, "the adapter is not compared with the base model", compare)
+
+
+def _with_room_for(
+    model: Path, dtype: torch.dtype, device: torch.device, what: str, compare: Callable[[], Found]
+) -> Found | None:
+    """What `compare` finds; None, and `what` in the log, where memory has no room for such a model."""
+    let_go(device)  # of what was trained
+    needed = bytes_to_load(model, dtype)
+    if needed > free_bytes(device):
+        _log.warning("%s: that takes %.1f GB of memory", what, needed / 1e9)
+        return None
+    try:
+        return compare()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        _log.warning("the merged model is not compared with the adapter: %s", first_line(error))
-        return MergeCheck()
+        _log.warning("%s: %s", what, first_line(error))
+        return None
 
 
 def _compare_both(
     base: Path, adapter: Path, merged: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
 ) -> MergeCheck:
     """`check_merge` without its look at memory."""
-    from peft import PeftModel
-
     answered = _logits(_load(merged, dtype, device), prompts)
     let_go(device)
-    model = _load(base, dtype, device)
-    plain = _logits(model, prompts)
-    model = PeftModel.from_pretrained(model, adapter)
-    adapted = _logits(model, prompts)
+    plain, adapted, model = _adapted(base, adapter, prompts, dtype, device)
     _round_anew(model, max(torch.finfo(stored_dtype(merged)).eps, torch.finfo(dtype).eps))
     computed = (plain, adapted, _logits(model, prompts), answered)
     served_in = dtype_that_holds(torch.stack(computed), dtype, device)
@@ -140,6 +176,18 @@ def _compare_both(
         del model
         return check_merge(base, adapter, merged, prompts, served_in, device)
     return compare_logits(*computed)
+
+
+def _adapted(
+    base: Path, adapter: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """The logits of the base model, those with the adapter on it, and the two as a model of PEFT's."""
+    from peft import PeftModel
+
+    model = _load(base, dtype, device)
+    plain = _logits(model, prompts)
+    model = PeftModel.from_pretrained(model, adapter)
+    return plain, _logits(model, prompts), model
 
 
 def compare_logits(

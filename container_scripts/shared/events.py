@@ -107,6 +107,10 @@ class BaseEvent:
     """Empty if it has summarised all of them."""
 
 
+MERGE_LEFT_OUT: Final = "the merge was left out"
+"""`DoneEvent.not_merged` where nobody had asked for a merged model: a later job can make it, without a step."""
+
+
 @dataclass(frozen=True, slots=True)
 class DoneEvent:
     """The job's figures. The artifact's record holds them too.

@@ -168,6 +168,9 @@ def test_each_instance_type_is_shown_with_what_fits_and_costs(
     assert made.host.there_bytes == 29 << 30
     assert made.disk
     assert (made.disk.needed_bytes, made.disk.there_bytes) == (3 * 10**9, 450 * 10**9)
+    alone = plan(context(make_config(backend="sagemaker", deploy={"serve": "adapter"}), backend, ledger))
+    assert alone.disk
+    assert (alone.overhead_seconds, alone.disk.needed_bytes) == (60, 2 * 10**9), "nothing is merged"
     assert [one.instance_type for one in made.instances if one.training_seconds] == ["ml.g5.2xlarge"], (
         "no other was measured"
     )

@@ -16,6 +16,9 @@ from lorasum.config.schema import Config
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, TrainingJob
+from lorasum.shared.events import MERGE_LEFT_OUT
+from lorasum.shared.names import RECORD_FILE
+from lorasum.shared.records import ArtifactRecord, record_text
 
 NEWER = {"container scripts": "2"}
 
@@ -226,3 +229,111 @@ def test_a_job_that_only_merges_is_not_held_to_the_time_of_its_steps(
     merges = context(make_config(training={"merge_dtype": "float32"}, **longer), backend, ledger)
     assert f"it merges what job {job} has trained, and repeats no step" in to_be_spent(merges)
     assert not train(merges).reused
+
+
+LEFT_OUT = replace(DONE, not_merged=MERGE_LEFT_OUT)
+
+
+@pytest.fixture
+def adapter_alone(make_config: Callable[..., Config], prepared: Path, backend: InMemoryBackend, ledger: Ledger) -> str:
+    """A completed job of `deploy.serve: adapter`. Later ones merge."""
+    backend.events = [STEP, LEFT_OUT]
+    job = train(context(make_config(deploy={"serve": "adapter"}), backend, ledger)).job
+    backend.events = [DONE]
+    return job
+
+
+def test_a_merge_that_was_left_out_is_made_once_and_without_a_step(
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    told: RecordingReporter,
+    adapter_alone: str,
+) -> None:
+    assert [spec.adapter_only for spec in backend.specs.values()] == [True]
+    adapter, merged = make_config(deploy={"serve": "adapter"}), make_config()
+    assert train(context(adapter, backend, ledger, told)).reused
+    assert told.warnings == []
+    backend.price = 1.5
+    offer = f"it merges what job {adapter_alone} has trained, and repeats no step"
+    assert offer in to_be_spent(context(merged, backend, ledger))
+    job = train(context(merged, backend, ledger)).job
+    assert [(one.checkpoints, one.adapter_only) for one in backend.specs.values()] == [
+        ("", True),
+        (adapter_alone, False),
+    ]
+    for config in (merged, adapter):
+        assert train(context(config, backend, ledger)).job == deploy(context(config, backend, ledger)).job == job
+    assert len(backend.jobs) == 2
+
+
+def test_a_merge_that_failed_is_tried_again_without_a_step(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, adapter_alone: str
+) -> None:
+    backend.outcome = JobState("failed")
+    with pytest.raises(BackendError):
+        train(context(make_config(), backend, ledger))
+    backend.outcome = JobState("completed")
+    train(context(make_config(), backend, ledger))
+    assert steps_of(backend) == ["", adapter_alone]
+
+
+def test_another_machine_merges_what_was_left_out_too(
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    prepared: Path,
+    tmp_path: Path,
+    adapter_alone: str,
+) -> None:
+    """From the artifact's record: it has no ledger of the job. What one has merged, the other one takes."""
+    backend.artifacts = f"{tmp_path}/"
+    (tmp_path / adapter_alone).mkdir()
+    record = ArtifactRecord(
+        format=1, run="chats", base_model="m", base_revision=None, template="{dialogue}", eos_token_id=1,
+        control_tokens=(), dataset_fingerprint="", generation={}, training=LEFT_OUT, versions={},
+    )  # fmt: skip
+    (tmp_path / adapter_alone / RECORD_FILE).write_text(record_text(record))
+    dataset = ledger.latest(Dataset, "chats", "done")
+    assert dataset is not None
+    ledger.path.unlink()
+    jobs = []
+    for _ in range(2):
+        elsewhere = Ledger()
+        elsewhere.save(replace(elsewhere.intend(dataset), state="done"))
+        jobs.append(train(context(make_config(), backend, elsewhere)).job)
+        elsewhere.path.unlink()
+    assert steps_of(backend) == ["", adapter_alone]
+    assert set(jobs) == {*backend.jobs} - {adapter_alone}
+
+
+def test_a_merge_with_another_length_of_summaries_repeats_no_step(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, adapter_alone: str
+) -> None:
+    longer = context(make_config(predict={"max_new_tokens": 256}), backend, ledger)
+    job = train(longer).job
+    assert (deploy(longer).job, train(longer).job) == (job, job)
+    assert steps_of(backend) == ["", adapter_alone]
+
+
+def test_following_a_job_that_leaves_the_merge_out_names_what_merges(
+    make_config: Callable[..., Config],
+    prepared: Path,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    told: RecordingReporter,
+) -> None:
+    start_training(context(make_config(deploy={"serve": "adapter"}), backend, ledger))
+    backend.events = [STEP, LEFT_OUT]
+    train(context(make_config(), backend, ledger, told))
+    assert told.warnings[-1].endswith("the merge was left out; the same command merges it, and repeats no step")
+    assert not train(context(make_config(), backend, ledger)).reused
+
+
+@pytest.mark.parametrize("serve", ["adapter", "merged"])
+def test_other_scripts_train_anew_where_no_merge_was_refused(
+    make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger, adapter_alone: str, serve: str
+) -> None:
+    backend.scripts = NEWER
+    train(context(make_config(deploy={"serve": serve}), backend, ledger), again=True)
+    assert steps_of(backend) == ["", ""]

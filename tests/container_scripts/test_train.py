@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lorasum.context import RunContext
 from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Silent
 from shared.failure import read_failure
-from shared.names import BASE_SECONDS, EXPECT_GPU, RENDEZVOUS
+from shared.names import ADAPTER_ONLY, BASE_SECONDS, EXPECT_GPU, RENDEZVOUS
 from shared.records import ArtifactRecord, BaseSummaries, from_json
 from shared.requests import fill_template
 
@@ -432,6 +432,34 @@ def test_a_refused_merge_leaves_the_adapter(job: Job, tmp_path: Path, flags: dic
     assert {"adapter/adapter_model.safetensors", "adapter/lorasum.json", "config.json", "tokenizer.json"} <= there
     assert not {name for name in there if name.endswith(".part") or name in ("model.safetensors", "README.md")}
     assert set(record.files) <= there
+
+
+def test_a_job_without_a_merge_leaves_what_a_later_one_merges(job: Job, tmp_path: Path) -> None:
+    """Without a step. Of the merge's check it has the half that needs no merged model."""
+    job.variables[ADAPTER_ONLY] = "1"
+    assert job.run(max_steps=2, warmup_ratio=0, learning_rate=0.01).code == 0
+    assert [event["event"] for event in job.events()][-2:] == ["saved", "done"]
+    assert job.events()[-1]["not_merged"] == "the merge was left out"
+    assert not list((job.root / "model").glob("*.safetensors"))
+    alone = load_file(job.root / "model" / "adapter" / "adapter_model.safetensors")
+    left = from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes())
+    assert set(left.files) >= {"adapter/adapter_model.safetensors", "tokenizer.json", "code/inference.py"}
+
+    later = replace(job, root=tmp_path / "later", variables={})
+    shutil.copytree(job.root / "checkpoints", later.root / "checkpoints")
+    assert later.run(max_steps=2, warmup_ratio=0, learning_rate=0.01).code == 0
+    assert [event["step"] for event in later.events() if event["event"] == "step"] == []
+    assert (later.events()[-1]["not_merged"], (later.root / "model" / "model.safetensors").is_file()) == ("", True)
+    again = load_file(later.root / "model" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in alone.items())
+
+
+def test_an_adapter_that_changes_no_answer_is_told_of(job: Job) -> None:
+    job.variables[ADAPTER_ONLY] = "1"
+    assert job.run(max_steps=2, warmup_ratio=0, learning_rate=1e-20).code == 0
+    warning, end = job.events()[-2:]
+    assert end["not_merged"] == "the adapter answers exactly as the base model"
+    assert f"{end['not_merged']}; train longer, or at a higher learning rate" in warning["text"]
 
 
 def test_a_tokenizer_that_cannot_be_saved_ends_the_job_before_its_steps(job: Job, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from engine.failure import TrainingError
 from engine.merge import merge
 from engine.metrics import Metrics
 from engine.verify import _load as verify_load
-from engine.verify import check_merge, compare_logits, file_facts, first_prompts, why_not_merged
+from engine.verify import check_adapter, check_merge, compare_logits, file_facts, first_prompts, why_not_merged
 from loading import Loaded
 from pretend_gpu import GPU, pretend_gpu
 from shared.names import RECORD_FILE
@@ -118,8 +118,12 @@ def test_a_merge_that_fp16_is_too_small_for_is_compared_as_served(
     merge(base, adapter, merged)
     with pretend_gpu((8, 6)):
         assert check_merge(base, adapter, merged, PROMPTS, torch.float16, GPU).prompts == 2
-    with pretend_gpu((7, 5)), pytest.raises(TrainingError, match="not finite"):
-        check_merge(base, adapter, merged, PROMPTS, torch.float16, GPU)
+        check_adapter(base, adapter, PROMPTS, torch.float16, GPU)
+    with pretend_gpu((7, 5)):
+        with pytest.raises(TrainingError, match="the merged model answers with values that are not finite"):
+            check_merge(base, adapter, merged, PROMPTS, torch.float16, GPU)
+        with pytest.raises(TrainingError, match="the adapter answers with values that are not finite"):
+            check_adapter(base, adapter, PROMPTS, torch.float16, GPU)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +205,8 @@ def test_without_the_memory_nothing_is_compared(
 ) -> None:
     monkeypatch.setattr("engine.verify.free_bytes", lambda _device: 1000)
     assert check(tiny_model_dir, adapter, merged) == (0, 0.0, 0.0)
+    monkeypatch.setattr("engine.verify._load", None)
+    check_adapter(tiny_model_dir, adapter, PROMPTS, torch.float32, torch.device("cpu"))
 
 
 def on_a_full_gpu(*_: object, **__: object) -> None:

@@ -197,6 +197,29 @@ def test_a_model_without_a_merge_is_served_as_adapter(
     assert (again.code, len(there.jobs)) == (0, 2)
 
 
+def test_a_merge_that_was_left_out_is_made_when_it_is_asked_for(
+    account: Callable[..., Account], prepared: Made, tmp_path: Path
+) -> None:
+    """By one more job, which does no step. What needs the merged model says so before anything starts."""
+    there, adapter, asked = account(made=prepared), ("--set", "deploy.serve=adapter"), ("predict", "--text", "Ana: hm")
+    first = there.call("train", *adapter)
+    weights = [key for key in there.objects() if "/jobs/" in key and key.endswith(".safetensors")]
+    assert [key.rpartition("/model/")[2] for key in weights] == ["adapter/adapter_model.safetensors"]
+    there.call("deploy", *adapter)
+    answer = there.call(*asked)["summary"]
+    for verb in (("deploy",), ("push", "me/chats", *adapter), ("export", "--gguf", str(tmp_path / "model.gguf"))):
+        said = there.fail(*verb)
+        assert "has no merged model: the merge was left out" in said[0]
+        assert "`lorasum train --set deploy.serve=merged` makes it, and repeats no step" in said[1]
+    assert len(there.jobs) == 1
+
+    merged = there.run("train", "--json", *adapter, "--set", "deploy.serve=merged")
+    assert "from step 10" in merged.stderr
+    assert json.loads(merged.stdout)["not_merged"] == ""
+    assert there.call("deploy")["artifact"] == json.loads(merged.stdout)["artifact"] != first["artifact"]
+    assert (there.call(*asked)["summary"], len(there.jobs)) == (answer, 2)
+
+
 def test_an_artifact_answers_the_same_however_it_is_served(account: Callable[..., Account], trained: Made) -> None:
     """Merged, as an adapter beside its base model, and by vLLM."""
     there = account(made=trained)

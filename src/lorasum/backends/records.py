@@ -30,6 +30,7 @@ class TrainSpec:
         base_seconds: how long the base model may summarise test dialogues at the job's end. It decides nothing about
             the name either.
         base_summaries: folder with what an earlier job has had it say; the job takes that into its artifact.
+        adapter_only: whether it leaves its adapter alone, without a merged model. It decides nothing about the name.
         base_as_trained: whether it is then asked with the prompt of the training, although it has a chat format.
         processes: how many processes train or answer together. They decide nothing about the name either.
         report_to: trackers that get the job's figures. They decide nothing about the name either.
@@ -45,6 +46,7 @@ class TrainSpec:
     max_seconds: int | None = None
     base_seconds: int = 0
     base_summaries: Path | None = None
+    adapter_only: bool = False
     base_as_trained: bool = False
     processes: int = 1
     report_to: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lifecycle.training_time import measured_speed
 from lorasum.reporting import Silent
 from lorasum.results.training import TrainPlan, TrainResult
-from lorasum.shared.events import DoneEvent, Event, StepEvent
+from lorasum.shared.events import MERGE_LEFT_OUT, DoneEvent, Event, StepEvent
 from lorasum.system import paths
 from lorasum.system.signals import release_frames
 
@@ -153,10 +153,8 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
     name = started.ref.name
     row = run.ledger.find(TrainingJob, run.name, name)
     assert row is not None, "the job was reconciled or started just before"  # noqa: S101
-    if row.figures.not_merged and started.status == "completed":  # of another one, its own event has told
-        hint = "; `lorasum train --again` merges again, and repeats no step" if started.changed else ""
-        run.reporter.warn(f"the artifact of job {name} has no merged model: {row.figures.not_merged}{hint}")
     figures, told = row.figures, row.figures != NO_FIGURES
+    _tell_of_no_merge(run, started, figures.not_merged)
     return TrainResult(
         run=run.name,
         job=name,
@@ -178,6 +176,18 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
         not_merged=figures.not_merged,
         changed=started.changed,
     )
+
+
+def _tell_of_no_merge(run: RunContext, started: StartedJob, why: str) -> None:
+    """Warn that the artifact has no merged model, where one was asked for and no event of this job has told so."""
+    if why == MERGE_LEFT_OUT:
+        told = run.config.deploy.serve == "adapter"
+        hint = "; the same command merges it, and repeats no step"
+    else:
+        told = not why or started.status != "completed"
+        hint = "; `lorasum train --again` merges again, and repeats no step" if started.changed else ""
+    if not told:
+        run.reporter.warn(f"the artifact of job {started.ref.name} has no merged model: {why}{hint}")
 
 
 def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:

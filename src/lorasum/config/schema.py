@@ -153,8 +153,8 @@ class DeployConfig(Section):
     """The endpoint, wherever it is."""
 
     serve: Literal["merged", "adapter"] = "merged"
-    """`merged`: the merged model. `adapter`: the base model, to which the adapter is added while it loads; such a run
-    stores little."""
+    """`merged`: the merged model. `adapter`: the base model, to which the adapter is added while it loads. Then `train`
+    makes no merged model, and stores little; with `merged` it makes it later, without a step."""
     adapters: Annotated[list[RunName], Field(max_length=32)] = []
     """Other runs on the same base model whose adapters this endpoint serves too. It holds the base model once, and a
     request names its adapter by its run; one that names none gets this run's."""

@@ -7,6 +7,7 @@ from lorasum.backends.base import Backend
 from lorasum.backends.records import JobRef
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger.resources import TrainingJob
+from lorasum.shared.events import MERGE_LEFT_OUT
 from lorasum.shared.names import BASE_SUMMARIES_FILE, RECORD_FILE
 from lorasum.shared.records import ArtifactRecord, BaseSummaries, FileFacts, from_json
 from lorasum.system import paths
@@ -55,11 +56,8 @@ def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
         LorasumError: a file is missing or damaged, of which it names the first one; or there is no merged model.
     """
     record = artifact_record(backend, job)
-    if record and not below and (why := record.training.not_merged):
-        raise LorasumError(
-            f"job {job.name} has left its adapter alone, without a merged model: {why}",
-            "deploy.serve: adapter serves it, and `lorasum push --adapter` shares it",
-        )
+    if record and not below:
+        _refuse_without_merge(job.name, record.training.not_merged)
     written = {name: facts for name, facts in (record.files if record else {}).items() if name.startswith(below)}
     problems = damages(written, backend.artifact_files(job)) if written else []
     if problems:
@@ -68,6 +66,20 @@ def check_artifact(backend: Backend, job: JobRef, below: str = "") -> None:
         raise LorasumError(
             f"the artifact of job {job.name} is damaged: {problems[0]}{more}",
             f"delete {artifact}, then run `lorasum train`: it makes it again from its newest checkpoint",
+        )
+
+
+def _refuse_without_merge(job: str, why: str) -> None:
+    if why == MERGE_LEFT_OUT:
+        raise LorasumError(
+            f"job {job} has no merged model: {why}, because nobody had asked for it",
+            "`lorasum train --set deploy.serve=merged` makes it, and repeats no step; deploy.serve: adapter serves the "
+            "adapter, and `lorasum push --adapter` shares it",
+        )
+    if why:
+        raise LorasumError(
+            f"job {job} has left its adapter alone, without a merged model: {why}",
+            "deploy.serve: adapter serves it, and `lorasum push --adapter` shares it",
         )
 
 

@@ -57,7 +57,8 @@ class Estimate:
         if self.needs is None or not self.needs.process_bytes:
             return None
         processes, memory = self.hardware.gpus(name) or self.spec.processes, self.memory(name)
-        parts = {"GPU processes": processes * self.needs.process_bytes, "merge": self.needs.merge_bytes}
+        merge = 0 if self.spec.adapter_only else self.needs.merge_bytes
+        parts = {"GPU processes": processes * self.needs.process_bytes, "merge": merge}
         base = {"base model": memory.shared_bytes} if memory and memory.shared_bytes else {}
         return Room(parts | base, self.hardware.ram_bytes(name))
 
@@ -67,7 +68,7 @@ class Estimate:
             return None
         downloads = self.hardware.types or self.spec.model.path is None
         base = {"base model": self.needs.base_bytes} if downloads else {}
-        parts = {"merged model": self.needs.merged_bytes, "checkpoints": self.needs.checkpoint_bytes}
+        parts = {"merged model": self._merged_bytes(self.needs), "checkpoints": self.needs.checkpoint_bytes}
         return Room(base | parts, self.hardware.disk_bytes(name, shutil.disk_usage(paths.home()).free))
 
     def band(self, work: Workload | None, name: str = "") -> TimeBand | None:
@@ -88,7 +89,10 @@ class Estimate:
         """Seconds of a job on SageMaker besides its steps; 0 on this machine, and where its bytes are not known."""
         if self.needs is None or not self.hardware.types:
             return 0.0
-        return overhead_seconds(self.needs.base_bytes, self.needs.merged_bytes, measured)
+        return overhead_seconds(self.needs.base_bytes, self._merged_bytes(self.needs), measured)
+
+    def _merged_bytes(self, needs: Needs) -> int:
+        return 0 if self.spec.adapter_only else needs.merged_bytes
 
     def refusal(self, name: str = "") -> str:
         """What this type, or this machine, has too little of; empty if all fits, as far as that is known."""

@@ -6,8 +6,8 @@ too, and the user decides whether a difference is worth a new job (`train --agai
 decide about no weight, such as the longest summary: a job that differs in these alone is taken where there is none of
 the config's own name.
 
-A job that is to be merged in another way, by another `merge_dtype` or by scripts that can, has a name of its own and
-the checkpoints of the completed one, so no step is paid for twice.
+A job that is to be merged in another way, by another `merge_dtype` or by scripts that can, or whose merge was left out,
+has a name of its own and the checkpoints of the completed one, so no step is paid for twice.
 """
 
 import hashlib
@@ -16,12 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.backends.records import JobRef, JobStatus
+from lorasum.backends.records import JobRef, JobStatus, TrainSpec
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
+from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.planning import PlannedJob, compare, compare_on_its_dataset, same_steps
+from lorasum.shared.events import MERGE_LEFT_OUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +51,31 @@ class FoundJob:
 def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> FoundJob:
     """The newest job of the config that runs or has completed; else the one to start, and its earlier attempts.
 
+    Where that has left its adapter alone and a merged model is asked for, it is a job that merges, and does no step.
+
     Args:
         again: take a new job instead of one that was made with other scripts, image or instance type than today's. Its
             name is a hash of these too, so that asking twice starts one job. Or instead of one with other settings that
-            decide about no weight. Steps are repeated where other scripts, image or type have done and merged them.
+            decide about no weight. Steps are repeated where other scripts, image or type have done them, unless the
+            merge was refused.
     """
     found = _own_job(backend, ledger, job)
     if found.ref is None and (twin := _of_the_same_weights(backend, ledger, job)):
-        if twin.changed and not again:
+        lacks_merge = _lacks_merge(backend, ledger, twin)
+        if twin.changed and not again and not lacks_merge:
             return twin
-        found = found if twin.changed else twin
+        found = twin if lacks_merge or not twin.changed else found
+    today = backend.made_with(None)
+    if _lacks_merge(backend, ledger, found):
+        merge = _merge_of(backend, ledger, found)
+        if not merge.is_made and not (again and _changed(backend.made_with(found.ref), today)):
+            return merge
+        found = merge if merge.is_made else found
     if found.is_made:
-        today = backend.made_with(None)
         changed = _changed(backend.made_with(found.ref), today)
         if not again or not changed:
             return replace(found, changed=changed)
-        found = _look(backend, job.named(_name_of_another(job, today)))
+        found = _look(backend, job.named(_name_of_another(job.spec, today)))
     return _with_steps_done(backend, ledger, found, again)
 
 
@@ -123,6 +134,31 @@ def _of_the_same_weights(backend: Backend, ledger: Ledger, job: PlannedJob) -> F
     return None
 
 
+def _lacks_merge(backend: Backend, ledger: Ledger, found: FoundJob) -> bool:
+    """Whether a completed job has left its adapter alone, and a merged model is asked for now."""
+    spec = found.job.spec
+    if found.ref is None or found.status != "completed" or spec.adapter_only:
+        return False
+    row = ledger.find(TrainingJob, spec.run, spec.job_name)
+    if row and row.state == "done" and is_here(row, backend):
+        return row.figures.not_merged == MERGE_LEFT_OUT
+    record = artifact_record(backend, found.ref)
+    return record is not None and record.training.not_merged == MERGE_LEFT_OUT
+
+
+def _merge_of(backend: Backend, ledger: Ledger, found: FoundJob) -> FoundJob:
+    """The job that merges what a completed one has left."""
+    spec = found.job.spec
+    row = ledger.find(TrainingJob, spec.run, spec.job_name)
+    merge = _look(backend, found.job.named(merge_name(spec)))
+    return replace(merge, job=merge.job.with_steps_of((row.steps_of if row else "") or spec.job_name))
+
+
+def merge_name(spec: TrainSpec) -> str:
+    """The name of the job that merges what the job of `spec` has left."""
+    return _name_of_another(spec, {"merge": "asked for later"})
+
+
 def _with_steps_done(backend: Backend, ledger: Ledger, found: FoundJob, again: bool) -> FoundJob:
     """A job to start, with the checkpoints of the newest completed one that has done its steps, if there is one."""
     job = found.job
@@ -132,7 +168,8 @@ def _with_steps_done(backend: Backend, ledger: Ledger, found: FoundJob, again: b
         other = _look(backend, job.named(row.name))
         if other.status != "completed":
             continue
-        anew = again and not row.figures.not_merged and _changed(backend.made_with(other.ref), backend.made_with(None))
+        refused = row.figures.not_merged not in ("", MERGE_LEFT_OUT)
+        anew = again and not refused and _changed(backend.made_with(other.ref), backend.made_with(None))
         return found if anew else replace(found, job=job.with_steps_of(row.steps_of or row.name))
     return found
 
@@ -147,9 +184,9 @@ def _changed(was: Mapping[str, str], today: Mapping[str, str]) -> tuple[str, ...
     return tuple(what for what, value in today.items() if was.get(what, value) != value)
 
 
-def _name_of_another(job: PlannedJob, made_with: Mapping[str, str]) -> str:
-    identity = json.dumps([job.spec.job_name, dict(made_with)], sort_keys=True)
-    return f"{job.spec.run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+def _name_of_another(spec: TrainSpec, differs_in: Mapping[str, str]) -> str:
+    identity = json.dumps([spec.job_name, dict(differs_in)], sort_keys=True)
+    return f"{spec.run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> TrainingJob:

@@ -59,6 +59,10 @@ class PlannedJob:
         """The same job, which goes on from the checkpoints of a completed one: only its merge is left."""
         return replace(self, spec=replace(self.spec, checkpoints=checkpoints), work=None)
 
+    def without_merge(self) -> "PlannedJob":
+        """The same job, which leaves its adapter alone."""
+        return replace(self, spec=replace(self.spec, adapter_only=True))
+
     @property
     def placement(self) -> Placement:
         """Of its model on the config's endpoint, without the model's shape."""
@@ -238,6 +242,7 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
         base_as_trained=config.evaluate.base_prompt == "trained",
         processes=config.processes,
         report_to=tuple(config.training.report_to),
+        adapter_only=config.deploy.serve == "adapter",
     )
 
 

@@ -75,7 +75,7 @@ class Quote:
         work, seconds, band = self.job.work, self.seconds, self._band()
         if work is None:
             done = self.job.spec.checkpoints
-            return f": it merges what job {done} has trained, and repeats no step" if done else ""
+            return f": it merges what job {done} has trained, and repeats no step{self._merge_time()}" if done else ""
         done = f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}"
         if seconds is not None and self.speed:
             amount = "less than a minute" if seconds < 60 else f"about {seconds / 60:,.0f} min"
@@ -86,6 +86,10 @@ class Quote:
             return f"{done}, time unknown, as no earlier job has measured it"
         more = f", and about {duration(self.overhead)} to start and end" if self.overhead else ""
         return f"{done}, {time}{more}"
+
+    def _merge_time(self) -> str:
+        seconds = self.estimate.overhead_seconds(measured=False)
+        return f", in about {duration(seconds)}" if seconds else ""
 
     def _memory(self) -> str:
         """What the job needs of its instance, or why that is not known; empty where nobody has asked."""

@@ -163,7 +163,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
     (tmp_path / "base").mkdir()
     (tmp_path / "kept").mkdir()
     asked = spec(model=tmp_path / "base", steps="0", act="1e5")
-    job = backend.start_training(replace(asked, base_summaries=tmp_path / "kept"))
+    job = backend.start_training(replace(asked, base_summaries=tmp_path / "kept", adapter_only=True))
     assert kinds(backend.follow_training(job)) == ["start"]
     [line] = job_folder.metrics_file(root := Path(job.location) / "ml").read_text().splitlines()
     start = json.loads(line)
@@ -180,7 +180,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
     assert Path(environ["SM_CHANNEL_MODEL"]).resolve() == (tmp_path / "base").resolve()
     assert Path(environ["SM_CHANNEL_BASE"]).resolve() == (tmp_path / "kept").resolve()
     assert "SM_CHANNEL_OTHER" not in environ
-    assert environ["TRAINING_JOB_NAME"] == "a-job"
+    assert (environ["TRAINING_JOB_NAME"], environ["LORASUM_ADAPTER_ONLY"]) == ("a-job", "1")
 
 
 def test_a_killed_job_says_so_and_resumes_from_its_checkpoint(backend: Backend, spec: Any) -> None:

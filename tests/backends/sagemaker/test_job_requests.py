@@ -101,6 +101,11 @@ def test_the_base_models_summaries_end_before_the_jobs_time_does() -> None:
     }
 
 
+def test_a_job_that_is_to_merge_nothing_is_told_so() -> None:
+    made = training_request(replace(SPEC, adapter_only=True), SPEC.job_name, PLACE, SageMakerConfig(), {"code": CODE})
+    assert made["Environment"] == {"LORASUM_EXPECT_GPU": "1", "LORASUM_ADAPTER_ONLY": "1"}
+
+
 def test_trackers_are_told_by_variables_and_a_folder_in_s3() -> None:
     secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-AbCdEf"
     spec, config = replace(SPEC, report_to=("tensorboard", "wandb")), SageMakerConfig(tracker_secret=secret)

@@ -15,7 +15,7 @@ from lorasum.backends.records import SCRIPTS, JobRef, JobState, TrainSpec
 from lorasum.errors import BackendError
 from lorasum.shared.container_limits import visible_gpus
 from lorasum.shared.events import Event, read_event
-from lorasum.shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, PROCESSES, REPORT_TO
+from lorasum.shared.names import ADAPTER_ONLY, BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, PROCESSES, REPORT_TO
 from lorasum.shared.records import FileFacts
 from lorasum.system import paths
 from lorasum.system.files import file_digest, folder_digest, write_file
@@ -217,6 +217,7 @@ def _variables(spec: TrainSpec) -> dict[str, str]:
     """What the training script is told of the job beside its hyperparameters."""
     limit = {} if spec.max_seconds is None else {MAX_SECONDS: str(spec.max_seconds)}
     return limit | {
+        ADAPTER_ONLY: str(int(spec.adapter_only)),
         BASE_SECONDS: str(spec.base_seconds),
         BASE_AS_TRAINED: str(int(spec.base_as_trained)),
         PROCESSES: str(spec.processes),

@@ -9,6 +9,7 @@ from lorasum.backends.sagemaker.layout import Folder, Place
 from lorasum.config.instances import facts_of
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.shared.names import (
+    ADAPTER_ONLY,
     BASE_AS_TRAINED,
     BASE_SECONDS,
     CHANNEL_CODE,
@@ -133,6 +134,8 @@ def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[s
         variables |= {BASE_SECONDS: str(spec.base_seconds), MAX_SECONDS: str(seconds)}
         if spec.base_as_trained:
             variables[BASE_AS_TRAINED] = "1"
+    if spec.adapter_only:
+        variables[ADAPTER_ONLY] = "1"
     if spec.artifact:
         variables[PROGRAM] = spec.program
     if config.network_isolation:
