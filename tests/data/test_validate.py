@@ -52,6 +52,24 @@ def test_lines_end_in_one_way_whoever_wrote_them() -> None:
     expected = Example("A: hi\nB: ho\nA: so", "A greets.\nB too.")
     as_messages = [{"text": "A: hi\r\nB: ho"}, {"text": "A: so"}]
     assert run(texts, {**texts, "dialogue": as_messages})[0] == [expected] * 2
+    of_excel = {"dialogue": "A: hi_x000D_\nB: ho_x000D_\nA: so", "summary": "A greets._x000D_\nB too."}
+    assert run(of_excel)[0] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "expected"),
+    [
+        (r"Ana: hi\nBen: ho\nAna: so", "Ana: hi\nBen: ho\nAna: so"),
+        (r"#Person1#: hi\r\n#Person2#: ho\n", "#Person1#: hi\n#Person2#: ho"),
+        (r"user: hi\n\nassistant: ho", "user: hi\nassistant: ho"),
+        (r"Ana: it is in C:\new plans: the first", None),
+        (r"Ana: what is $\nabla f: R \to R$?", None),
+        (r"Ana: print('a\nb') prints two lines", None),
+        ("Ana: print('x\\nBen: hi')\nBen: ok", None),
+    ],
+)
+def test_breaks_in_letters_end_turns_where_that_is_certain(dialogue: str, expected: str | None) -> None:
+    assert run({"dialogue": dialogue, "summary": "S"})[0] == [Example(expected or dialogue, "S")]
 
 
 def test_a_summary_in_a_wrong_encoding_is_put_right_as_its_dialogue_is() -> None:

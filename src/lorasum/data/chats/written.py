@@ -141,8 +141,23 @@ _MOJIBAKE = re.compile(
 
 
 def with_plain_breaks(text: str) -> str:
-    """`text` with the line breaks of Windows and of old Macs as everybody else writes them."""
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    """`text` with plain line breaks in the place of those of Windows, of old Macs, of Excel's files (`_x000D_`), and of
+    those that are written as two letters between the turns of a dialogue."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "_x000D_\n" in text:
+        text = text.replace("_x000D_\n", "\n")
+    if "\\n" in text and "\n" not in text:
+        turns = [turn for turn in re.split(r"(?:\\r)?\\n", text) if turn.strip()]
+        if all(map(_TURN.match, turns)):
+            return "\n".join(turns)
+    return text
+
+
+_TURN = re.compile(
+    r"(?:[^\W\d_a-z]|[#+]|(?:user|human|agent|customer|assistant|bot|client|system)\b)[^:\\]{0,40}: ?[^\s:]"
+)
+"""A turn, as far as that is certain: there are also folders `C:\\new` and formulas with `\\nu`."""
 
 
 def is_unicode(text: str) -> bool:
