@@ -46,7 +46,7 @@ LISTS = (
 
 _WHO = (
     "speaker|sender|author|from|user|participant|agent|creator|poster|writer|character|char|person|member|talker|caller"
-    "|operator|visitor|customer|client|actor|persona|role|spk|owner"
+    "|operator|visitor|customer|client|actor|persona|role|spk|owner|commenter"
 )
 _OF_WHOM = "name|label|display|full|first|screen|nick|id|idx|role|type|tag|email|handle|alias"
 _NAMES_A_SPEAKER = re.compile(

@@ -140,13 +140,23 @@ def _name(value: Any) -> str:
     return str(value) if isinstance(value, int) else ""
 
 
+def _parts_in(text: str) -> list[Any] | None:
+    """The parts of a message that are written as JSON: `[{"type": "text", "text": "hi"}]`; None for other text."""
+    parts = written(text)
+    known = isinstance(parts, list) and all(
+        isinstance(part, Mapping) and (part.get("type") in UNSAID or {"type", "text"} <= part.keys()) for part in parts
+    )
+    return parts if known else None
+
+
 def _text(value: Any, number: int) -> str:
     """A message's text: one piece, or the text pieces of several."""
     if isinstance(value, str):
-        return mended(value).strip()
+        parts = _parts_in(value) if value.startswith("[{") else None
+        return mended(value).strip() if parts is None else _text(parts, number)
     if isinstance(value, Mapping):
-        if str(value.get("type", value.get("content_type"))) in UNSAID or is_thought(value):
-            return ""
+        if (kind := str(value.get("type", value.get("content_type")))) in UNSAID or is_thought(value):
+            return _text(value.get("transcript"), number) if "audio" in kind else ""
         text = text_of(value, number)
         return words_of(text) if value.get("contentType") == "html" else text
     if isinstance(value, list):

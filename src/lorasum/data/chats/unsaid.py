@@ -48,6 +48,8 @@ def is_notice(message: Mapping[str, Any], speaker_of: Callable[[Mapping[str, Any
     if is_thought(message) or of_rocket_chat:  # its notices have a `t`, and so have messages that were encrypted
         return True
     role = message.get("role", message.get("from"))
+    if role == "assistant" and str(message.get("recipient")).startswith("functions."):
+        return True
     return role in _CALLS or (role == "assistant" and message.get("channel") == "analysis")  # GPT-OSS thinks there
 
 

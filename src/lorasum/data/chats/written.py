@@ -10,15 +10,19 @@ from typing import Any
 _LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
 
 
-_BEGINS, _ENDS = ("[", "{", '"[', '"{', "'[", "'{", "array("), ("]", "}", '"', "'", ")")
+_BEGINS, _ENDS = ("[", "{", '"[', '"{', "'[", "'{", "array(", "({"), ("]", "}", '"', "'", ")")
+_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n```", re.DOTALL)
+"""A block of code, which models put around the JSON that they are asked for."""
 
 
 def written(text: str) -> Any:
     """The list or object that `text` is, as JSON or as Python or numpy print it; None for other text.
 
-    Objects on a line each are a list. Quotes may be escaped once more, as in a cell of a table that was written twice.
+    Objects one after another are a list. Quotes may be escaped once more, as in a cell of a table written twice.
     """
     text = text.strip().removeprefix("\ufeff")
+    if fenced := _FENCED.fullmatch(text):
+        text = fenced[1].strip()
     if not text.startswith(_BEGINS) or not text.endswith(_ENDS):
         return None
     if text[0] == "'" == text[-1]:
@@ -27,16 +31,22 @@ def written(text: str) -> Any:
         value = json.loads(text, strict=False)  # a line break in a text does no harm
         return written(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        return _lines(text) or _literal(text) or _unescaped(text)
+        return _one_after_another(text) or _literal(text) or _unescaped(text)
 
 
-def _lines(text: str) -> list[Any]:
-    """The objects of a text that has one on each line; empty for other text."""
+def _one_after_another(text: str) -> list[Any]:
+    """The objects of a text that has several, on a line each or with commas between them; empty for other text."""
+    decoder, rows, at = json.JSONDecoder(strict=False), [], 0
     try:
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        while gap := _GAP.match(text, at):
+            row, at = decoder.raw_decode(text, gap.end())
+            rows.append(row)
     except (ValueError, RecursionError):
         return []
-    return rows if all(isinstance(row, dict) for row in rows) else []
+    return rows if at == len(text) else []
+
+
+_GAP = re.compile(r"[\s,]*(?=\{)")
 
 
 def _unescaped(text: str) -> Any:
@@ -57,7 +67,7 @@ _ESCAPED = re.compile(r'[\[{\s]+(""|&quot;|&#34;|\\+")\w')
 
 
 def _literal(text: str) -> Any:
-    if len(text) > _LONGEST_LITERAL or not re.match(r"(?:array\()?[\[{]\s*['\"{\[(]", text):
+    if len(text) > _LONGEST_LITERAL or not re.match(r"(?:array\()?[\[{(]\s*['\"{\[(]", text):
         return None
     # numpy prints no commas between the lines of an array; in a literal, a line never ends inside a string
     text = re.sub(r"([}'\"])[ \t]*\n\s*([{'\"])", r"\1,\n\2", text)
