@@ -142,6 +142,20 @@ def test_a_name_that_all_messages_have_is_not_their_speaker(same: dict[str, obje
     assert rendered(chat[0], chat[0]) == [f"{next(iter(same.values()))}: hi"] * 2
 
 
+@pytest.mark.parametrize("word", ["nan", "None", "null", "NA"])
+def test_people_may_be_called_as_a_missing_name_is_written(word: str) -> None:
+    for beside in ({"user_id": 7}, {"role": "user"}, {}):
+        assert rendered(
+            {"user": word, "text": "hi", **beside},
+            {"user": "Ben", "text": "ho", **{key: value if key == "role" else 8 for key, value in beside.items()}},
+        ) == [f"{word}: hi", "Ben: ho"]
+
+
+def test_a_word_for_a_missing_name_gives_way_where_several_would_have_it() -> None:
+    turns = [{"name": "nan", "user_id": 7, "text": "hi"}, {"name": "nan", "user_id": 8, "text": "ho"}]
+    assert rendered(*turns, {"name": "Ana", "user_id": 9, "text": "so"}) == ["7: hi", "8: ho", "Ana: so"]
+
+
 def test_people_say_what_looks_like_a_models_thoughts() -> None:
     in_a_channel = {"channel": "analysis", "user": "Ana", "text": "sales are up"}
     assert rendered(in_a_channel, {"user": "Ben", "text": "<think> so?"}) == ["Ana: sales are up", "Ben: <think> so?"]
@@ -412,6 +426,24 @@ def test_numbers_that_are_no_times_turn_nothing_round(key: str) -> None:
         {"sender_name": "Ben", key: 2_025_550_143, "text": "b"},
     ]
     assert dialogue_of(cell, Messages()) == "Ana: a\nBen: b"
+
+
+@pytest.mark.parametrize("key", ["seq", "sequence_number", "index", "turn_idx", "messageNumber", "turn"])
+def test_messages_are_put_in_the_order_of_their_numbers(key: str) -> None:
+    turns = [{"from": name, "text": text} for name, text in (("Ana", "a"), ("Ben", "b"), ("Cem", "c"))]
+    for numbers in ((3, 1, 2), ("2", "0", "1")):
+        cell: list[dict[str, object]] = [{**turn, key: n} for turn, n in zip(turns, numbers, strict=True)]
+        assert dialogue_of(cell, Messages()) == "Ben: b\nCem: c\nAna: a"
+    at_times = [{**turn, "time": f"2024-06-03T10:0{minute}:00Z"} for minute, turn in enumerate(cell)]
+    assert dialogue_of(at_times, Messages()) == "Ana: a\nBen: b\nCem: c"
+
+
+@pytest.mark.parametrize(
+    ("key", "numbers"), [("seq", (1, 1, 0)), ("index", (9, 5, 1)), ("id", (3, 2, 1)), ("order", (2, 1, 0))]
+)
+def test_numbers_that_may_be_other_ones_leave_the_order(key: str, numbers: tuple[int, ...]) -> None:
+    cell = [{"from": "Ana", "text": text, key: n} for text, n in zip("abc", numbers, strict=True)]
+    assert dialogue_of(cell, Messages()) == "Ana: a\nAna: b\nAna: c"
 
 
 @pytest.mark.parametrize("key", ["replies", "children", "comments"])

@@ -68,9 +68,8 @@ _GUESSES = ("alternatives", "nbest")
 """Keys of what a recogniser of speech may have heard: the best guess is the first."""
 _NO_TEXT = frozenset(("nan", "NaN", "NaT", "<NA>"))
 """What pandas writes for a missing text. Where there is no other one, it may be meant. `None` is an answer."""
-_NO_NAME = _NO_TEXT | {"None", "null"}
-
-
+NO_NAMES = _NO_TEXT | {"None", "null"}
+"""What stands for a missing name. People may be called so, too."""
 _WITHIN = ("data", "kwargs", "audio", "attributes")
 """Keys of an object inside of a message that may hold its text and its speaker."""
 
@@ -87,12 +86,9 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
         but: what is not a speaker's name.
     """
     of_a_tool = plain.get("role") in ("tool", "function")
-    nothing = ""
     for key in speakers_among(tuple(plain)):
         if not (of_a_tool and key == "name") and (name := _name(plain[key])) and name != but:
-            if name not in _NO_NAME:
-                return name
-            nothing = nothing or name
+            return name
     for key in ("type", "event"):
         if plain.get(key) in ROLES:
             return str(plain[key])
@@ -101,7 +97,7 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
     if name := next((name for name in inner if name and name != but), ""):
         return name
     partner = next((name for key in PARTNERS if (name := _name(plain.get(key)))), "")
-    return side_of(plain, partner) or partner or nothing
+    return side_of(plain, partner) or partner
 
 
 def has_text(message: Mapping[str, Any]) -> bool:

@@ -8,7 +8,16 @@ from typing import Any
 
 from lorasum.config.data import Messages
 from lorasum.data.chats.keys import LISTS, ROLES, SPEAKERS, TEXTS, plain_key, speaker_columns
-from lorasum.data.chats.message import MessageError, has_text, plain_keys, speaker_in, speaker_of, text_in, text_of
+from lorasum.data.chats.message import (
+    NO_NAMES,
+    MessageError,
+    has_text,
+    plain_keys,
+    speaker_in,
+    speaker_of,
+    text_in,
+    text_of,
+)
 from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.unsaid import is_notice, without_thoughts
 from lorasum.data.chats.written import is_formatted, looks_broken, mended, words_of, written
@@ -88,7 +97,21 @@ def _speakers(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         others = [speaker_in(message, but=names[0]) for message in messages]
         if all(others) and len(set(others)) > 1:
             return others
+    for word in NO_NAMES.intersection(names):
+        names = _without_word(word, names, messages)
     return names
+
+
+def _without_word(word: str, names: Sequence[str], messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names, without a word that may stand for a missing one. Somebody may also be called `nan` or `None`.
+
+    It is no name if other keys tell several people apart who have it, or tell a role that nobody else has.
+    """
+    others = [speaker_in(message, but=name) for message, name in zip(messages, names, strict=True)]
+    of_word = {other for name, other in zip(names, others, strict=True) if name == word}
+    of_names = {other for name, other in zip(names, others, strict=True) if name != word}
+    missing = "" not in of_word and (len(of_word) > 1 or (of_word <= {*ROLES} and not of_word & of_names))
+    return [other if name == word and missing else name for name, other in zip(names, others, strict=True)]
 
 
 def messages_in(value: Any) -> list[Any] | None:

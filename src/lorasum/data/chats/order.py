@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from itertools import pairwise, takewhile
+from operator import itemgetter
 from typing import Any
 
 from lorasum.data.chats.keys import plain_key
@@ -17,6 +18,11 @@ _TELLS_TIME = re.compile(
     r"|publish(?:ed)?|received?|delivered|date|time|stamp|when|utc|gmt|iso|unix|epoch|seconds|milliseconds|millis|ms|ts|at|on)+"
 )
 """Keys of the time at which a message was sent, and not, as `delivery_date`, of what it is about."""
+_NUMBERS_MESSAGES = re.compile(
+    r"(?:message|msg|turn|utterance|line)?(?:seq|sequence|index|idx)(?:number|num|no|id)?"
+    r"|(?:message|msg|turn|utterance|line)(?:number|num|no|order)|turn"
+)
+"""Keys under which messages are numbered."""
 _OF_APPS = ("timestamp_ms", "timestamp", "createdDateTime", "created_at", "sent_at", "date", "time")
 """Keys of that time in the exports of apps."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -53,12 +59,28 @@ def by_time(messages: Sequence[Any]) -> list[Any]:
 
 
 def _turned(messages: Sequence[Any]) -> Sequence[Any]:
-    """The messages, turned round if the times under some key fall, and under no other key rise."""
+    """The messages, turned round if the times under some key fall, and under no other key rise. Where times do not
+    tell, their numbers do."""
     ends = [messages[0], messages[-1]] if messages else []
-    if not any(first > last for first, last in _times_of(ends)):
-        return messages  # as most are
-    directions = {_direction(times) for times in _times_of(messages)}
-    return messages[::-1] if -1 in directions and 1 not in directions else messages
+    directions = {_direction(times) for times in _times_of(ends)}
+    if -1 in directions:  # in few lists
+        directions = {_direction(times) for times in _times_of(messages)}
+        return messages[::-1] if -1 in directions and 1 not in directions else messages
+    return messages if 1 in directions else _by_number(messages)
+
+
+def _by_number(messages: Sequence[Any]) -> Sequence[Any]:
+    """The messages in the order of a key such as `seq`, if it numbers all of them without a gap."""
+    first = messages[0] if messages else None
+    keys = [key for key in first if _NUMBERS_MESSAGES.fullmatch(plain_key(key))] if isinstance(first, Mapping) else []
+    if not keys or not all(isinstance(message, Mapping) for message in messages):
+        return messages
+    for key in keys:
+        texts = [str(message.get(key)) for message in messages]
+        numbers = [int(text) for text in texts if text.isdecimal()]
+        if numbers != sorted(numbers) and {*numbers} == {*range(min(numbers), min(numbers) + len(messages))}:
+            return [message for _, message in sorted(zip(numbers, messages, strict=True), key=itemgetter(0))]
+    return messages
 
 
 def _direction(times: Sequence[float]) -> int:
