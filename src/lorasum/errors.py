@@ -38,6 +38,12 @@ class ModelError(LorasumError):
     """A base model cannot be found, read or converted."""
 
 
+class HubOutageError(ModelError, DataError):
+    """The Hugging Face hub cannot be reached, or answers nobody for now."""
+
+    exit_code = LATER
+
+
 class BackendError(LorasumError):
     """A backend could not do what was asked: a job failed, an endpoint did not start, a port is taken."""
 

@@ -18,7 +18,7 @@ from lorasum.commands.push import push
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.errors import LorasumError, ModelError
+from lorasum.errors import HubOutageError, LorasumError, ModelError
 from lorasum.ledger.ledger import Ledger
 from lorasum.models.hub import look_at_hub_again, push_files
 from lorasum.shared.records import ArtifactRecord, FileFacts, record_text
@@ -147,16 +147,23 @@ def test_an_interrupt_does_not_wait_for_the_uploads(hub: Hub) -> None:
     assert hub.files["me/chats"] == files
 
 
-def test_an_upload_that_the_hub_refuses_is_said_in_one_line(trained: RunContext, hub: Hub) -> None:
-    hub.refuses = 403
-    with pytest.raises(LorasumError, match="your token may not write to me/chats"):
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [(403, 2, "your token may not write to me/chats"), (520, 5, "the hub answers 520$")],  # 503 is asked for 23 s
+)
+def test_an_upload_that_the_hub_refuses_is_said_in_one_line(
+    trained: RunContext, hub: Hub, status: int, code: int, said: str
+) -> None:
+    hub.refuses = status
+    with pytest.raises(LorasumError, match=said) as error:
         push(trained, "me/chats")
+    assert error.value.exit_code == code
     assert hub.commits == []
 
 
 def test_a_hub_that_is_not_there_is_said(trained: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(LorasumError, match="the hub cannot be reached"):
+    with pytest.raises(HubOutageError, match="the hub cannot be reached"):
         push(trained, "me/chats")
 
 

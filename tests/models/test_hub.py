@@ -80,6 +80,16 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "dataset": ({"data": {"dataset": "me/none"}}, "DataError", "hub dataset 'me/none' does not exist, or is private"),
     "gated": ({"data": {"dataset": "me/gated"}}, "DataError", "hub dataset 'me/gated' is gated"),
     "revision": ({"data": {"revision": "v9"}}, "DataError", "hub dataset 'me/chats' has no such revision"),
+    "busy dataset": (
+        {"data": {"dataset": "me/busy"}},
+        "HubOutageError",
+        "hub dataset 'me/busy' cannot be downloaded: ",
+    ),
+    "busy model": (
+        {"model": {"id": "me/busy"}},
+        "HubOutageError",
+        "hub model 'me/busy' cannot be downloaded: the hub a",
+    ),
     "split": ({"data": {"test_split": "dev"}}, "DataError", "hub dataset 'me/chats': Unknown split"),
     "column": ({"data": {"columns": {"summary": "s"}}}, "DataError", "me/chats[test] has no column 's'; it has 'dia"),
     "model": ({"model": {"id": "me/none"}}, "ModelError", "hub model 'me/none' does not exist, or is private"),
@@ -156,6 +166,7 @@ def test_what_is_pinned_and_downloaded_needs_no_hub(hub: dict[str, str], online:
     assert offline["pinned"]["manifest"]["splits"]["train"]["examples"] == 12
     assert "is not downloaded at bbbbbbbbbbbb" in offline["other"]["message"]
     assert "the hub cannot be reached" in offline["branch"]["message"]
+    assert offline["branch"]["error"] == "DataError", "it is never reached with this variable"
 
 
 def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model_dir: Path) -> None:
@@ -171,6 +182,7 @@ def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model
         answers = prepare_each({**hub, **nowhere}, cases)
     for name, what in {"both": "model 'me/model'", "dataset": "dataset 'me/chats'", "branch": "dataset"}.items():
         assert f"hub {what}" in answers[name]["message"]
+        assert answers[name]["error"] == "HubOutageError"
         assert "the hub cannot be reached" in answers[name]["message"]
 
 

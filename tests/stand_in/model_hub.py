@@ -41,6 +41,8 @@ class Hub(BaseHTTPRequestHandler):
     def _describe(self, repo: Path, name: str, verb: str | None, revision: str | None) -> None:
         if "gated" in name:
             self._answer(403, b"{}", X_Error_Code="GatedRepo")
+        elif "busy" in name:
+            self._answer(503)
         elif not repo.is_dir():
             self._answer(404, b"{}", X_Error_Code="RepoNotFound")
         elif revision not in (None, "main", COMMIT):

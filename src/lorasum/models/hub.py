@@ -8,13 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from lorasum.errors import DataError, LorasumError, ModelError
+from lorasum.errors import DataError, HubOutageError, LorasumError, ModelError
 from lorasum.system.connection import connection_hint
 from lorasum.system.files import first_line
 from lorasum.system.threads import without_waiting
 
 Kind = Literal["model", "dataset"]
 _CONNECTING, _ANSWERING = 3.0, 10.0  # seconds
+_TRY_LATER = "try it again later; https://status.huggingface.co says whether the hub has a fault"
 
 
 def is_commit(revision: str | None) -> bool:
@@ -115,6 +116,7 @@ def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -135,14 +137,23 @@ def hub_error(error: BaseException, repo: str, kind: Kind) -> LorasumError:
         return error_type(
             f"{what} does not exist, or is private", f"check {field}; a private one needs HF_TOKEN; {local}"
         )
+    if status := _outage(error):
+        return HubOutageError(f"{what} cannot be downloaded: the hub answers {status}", _TRY_LATER)
     if caused_by(ConnectionError, LocalEntryNotFoundError, _no_connection()):
         fault = _hub_fault() or error
         network = f"check the network; offline, what is downloaded is found if {revision} is its full commit; {local}"
-        return error_type(
+        return (error_type if isinstance(fault, OfflineModeIsEnabled) else HubOutageError)(
             f"{what} cannot be downloaded: the hub cannot be reached: {first_line(fault)}",
             connection_hint(fault, network),
         )
     return error_type(f"{what}: {first_line(error)}", f"check {field} and the fields beside it")
+
+
+def _outage(error: BaseException) -> str:
+    """The hub's answer, such as `503 Service Unavailable`, where it is one that passes; else empty."""
+    answers = [getattr(cause, "response", None) for cause in _causes(error)]
+    passing = (one for one in answers if one is not None and (one.status_code == 429 or one.status_code >= 500))
+    return next((f"{one.status_code} {one.reason_phrase}".strip() for one in passing), "")
 
 
 def _no_connection() -> type[Exception]:
@@ -206,7 +217,9 @@ def _push_error(error: BaseException, repo: str) -> LorasumError:
         )
     if status in (403, 404):
         return LorasumError(f"your token may not write to {repo}", "take a token with write access to its owner")
+    if answer := _outage(error):
+        return HubOutageError(f"the hub answers {answer}", _TRY_LATER)
     if isinstance(error, OSError | _no_connection()) and status is None:
         hint = connection_hint(_hub_fault() or error, "check the network and HF_ENDPOINT")
-        return LorasumError(f"the hub cannot be reached: {first_line(error)}", hint)
+        return HubOutageError(f"the hub cannot be reached: {first_line(error)}", hint)
     return LorasumError(f"the hub refused {repo}: {first_line(error)}", "run it again")

@@ -133,7 +133,8 @@ def _unusable(error: Exception, config: "ConsistencyConfig") -> LorasumError:
         return ModelError(f"{config.id} cannot be loaded: {first_line(error)}", _CHOOSE)
     if config.revision is None:
         return ModelError(f"there is no folder {config.id}", _CHOOSE)
-    return ModelError(hub_error(error, config.id, "model").message, "check evaluate.consistency_model and the network")
+    found = hub_error(error, config.id, "model")
+    return type(found)(found.message, "check evaluate.consistency_model and the network")
 
 
 def _entailment(model: Any, config: "ConsistencyConfig") -> int:
