@@ -20,11 +20,16 @@ def from_json(record: type[Record], text: str | bytes) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The memory of a training on one GPU, or on this machine. Sizes in bytes, as in StartEvent.
+    """The memory that a training needs of one GPU, or of this machine.
 
     Attributes:
+        memory_bytes: what it needs in all.
+        memory_parts: the same by part, such as `weights` and `activations`.
+        memory_free_bytes: what there is.
+        recomputed_layers: how many of `layers` are computed again in the backward pass, to save memory.
+        packs_at_once: in a forward pass.
         refusal: why it does not fit, and what to do, a line each; empty if it does. Then the sizes are known.
-        shared_bytes: as in StartEvent.
+        shared_bytes: of the base model, those that lie once in main memory, for all processes; 0: each has all.
     """
 
     memory_bytes: int

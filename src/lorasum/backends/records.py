@@ -66,8 +66,8 @@ class Check:
 
     Attributes:
         found: what is there, or what is wrong with it.
-        fix: what to do about it; empty where it is right.
-        stops_training: whether no training starts where it is not right; else only the endpoint does not.
+        fix: what to do about it; empty if it is right.
+        stops_training: whether the training cannot start if it is not right; otherwise only the endpoint cannot.
     """
 
     what: str

@@ -88,8 +88,8 @@ class DataConfig(Section):
     """What happens to an example longer than `max_length`: stop, leave it out, or cut its dialogue from the start
     and keep the summary whole."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
-    """Most unusable rows (no summary, not text, ...) that are left out with a warning. One more is an error. Duplicates
-    and examples that are too long do not count."""
+    """How many unusable rows (no summary, not text, ...) may be left out, with a warning. One more is an error.
+    Duplicates and examples that are too long do not count."""
     duplicates: Literal["drop", "keep"] = "drop"
     """What happens to an example that repeats another one of its split word for word."""
     redact: bool = False

@@ -42,7 +42,8 @@ class SageMakerConfig(Section):
     security_groups: list[str] = []
     """VPC security groups of jobs and endpoints; give subnets too."""
     network_isolation: bool = False
-    """Containers without any network: the base model must be a local folder, whose weights travel through S3."""
+    """Containers without any network. The base model is a local folder, or a hub model with `model_cache: true`: its
+    weights travel through S3."""
     tags: dict[str, str] = {}
     """Tags put on everything that is created, beside lorasum's own; 40 at most."""
     environment: dict[str, Annotated[str, Field(max_length=512)]] = {}
@@ -72,7 +73,7 @@ class SageMakerConfig(Section):
     training_pytorch_version: str = "2.9.0"
     """Of the Hugging Face training image."""
     volume_size_gb: PositiveInt = 300
-    """Disk of the training instance, GB."""
+    """Disk of a training instance that has none of its own, GB."""
     max_runtime_hours: Annotated[float, Field(gt=0, le=672)] = 24
     """The training job is stopped after this many hours."""
     spot: bool = False

@@ -51,8 +51,8 @@ class LoraConfig(Section):
     """Dropout on the adapter's input, 0 to 1."""
     targets: Literal["auto", "all-linear"] | list[str] = "auto"
     """Module names to adapt. `auto`: the attention projections of the model's architecture. `all-linear`: every linear
-    layer but the head. Experts that a model stacks in one parameter are adapted where they are named, such as
-    `experts.down_proj`, and `dropout` is 0."""
+    layer but the head. Experts that a model stacks in one parameter are adapted only if they are named, such as
+    `experts.down_proj`, and take `dropout: 0`."""
     rslora: bool = False
     """Scale by alpha / sqrt(r), with which larger ranks learn as fast as small ones (Kalajdzievski 2023)."""
     dora: bool = False

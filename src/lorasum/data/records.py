@@ -51,7 +51,7 @@ class SplitStats:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of a prepared dataset's manifest.json. Other packages read about the dataset only here."""
+    """What a prepared dataset's manifest.json holds: all that is known of the dataset without its rows."""
 
     fingerprint: str
     template: str

@@ -14,9 +14,7 @@ FORMAT = 3
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a dataset is made with. All fields have defaults: other versions may write other ones.
-
-    A field's name is hashed together with its value, so a new name would prepare every dataset again.
+    """What a dataset is made with. Other versions of lorasum may have other fields.
 
     Attributes:
         sources: identity of the source of each split.
@@ -28,6 +26,7 @@ class Settings:
             later what was changed, and are not part of the hash: `sources` has what they have chosen.
     """
 
+    # A field's name is hashed together with its value: another name would prepare every dataset again.
     format: int = 0
     sources: Mapping[str, str] = field(default_factory=dict)
     tokenizer: str = ""

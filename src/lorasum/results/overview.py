@@ -29,7 +29,7 @@ class RunResource:
         kind: `training_job`, `batch_job`, `endpoint` or `dataset`.
         account_and_region: where on the backend it is; None on this machine.
         location: the backend's address of it: a folder, a URL, an ARN or a URI; None where it is not known.
-        reason: why it is told of, such as why it could not be removed, or why it failed; may be empty.
+        reason: such as why it could not be removed, or why it failed; may be empty.
         usd_per_hour: what it costs while it runs; None if that is unknown.
     """
 
@@ -71,7 +71,7 @@ class Progress:
     """How far a training job is.
 
     Attributes:
-        step: of `steps`; 0 before the first one. Both are None of a job that is done.
+        step: the last of `steps` that is done; 0 before the first one. Both are None once the job is done.
         train_loss: of the newest step, or of the whole job once it is done.
         eval_loss: on the test split; None before the end.
         seconds_left: until the last step; None where nobody knows.
@@ -95,14 +95,14 @@ class ResourceStatus(RunResource):
         created_at: UTC, ISO 8601, as is `updated_at`, the time of its last change.
         usd: what this resource and earlier ones of its name have cost up to now; None if that is unknown.
         artifact: what a job has made or an endpoint serves: a folder or a URI.
-        job: the training job that made what an endpoint serves; None of a base model, and of other kinds.
-        instance_type: that a training job runs on; None on this machine, and where it may get one of several.
+        job: the training job that made what an endpoint serves; None for a base model, and for other kinds.
+        instance_type: what a training job runs on; None on this machine, and if it may get one of several.
         expires_at: when an endpoint's time is over; None if it has no end.
-        ends_itself: whether it then goes without any lorasum running.
+        ends_itself: whether it is then deleted although no lorasum runs.
         adapters: the runs whose adapters requests can name; empty if the endpoint serves one model.
         most_instances: how many an endpoint may grow to. `usd` is that of one.
         alarm: why it may cost money without need; empty if all is well.
-        progress: how far a training job is; None where nobody knows, and of other kinds.
+        progress: how far a training job is; None if that is unknown, and for other kinds.
         asked: whether its backend was asked about it; otherwise it is shown as recorded.
     """
 
@@ -221,7 +221,7 @@ class StatusResult:
     """What `status` found.
 
     Attributes:
-        alarms: what may cost money that it should not, each with the reason. The exit code is 3 unless this is empty.
+        alarms: what may cost money without need, each with the reason. The exit code is 3 unless this is empty.
         rebuilt: what `--rebuild` set aside and recorded again, one line each.
         run: the only one that was looked at; null if all were.
         unread_ledgers: files that cannot be read, and whose records may cost money. The exit code is 3 for them too.

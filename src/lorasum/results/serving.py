@@ -42,9 +42,9 @@ class DeployResult:
     expires_at: datetime | None = None
     """When its time is over; None if it has no end."""
     ends_itself: bool = False
-    """Whether it then goes without any lorasum running."""
+    """Whether it is then deleted although no lorasum runs."""
     max_usd: float | None = None
-    """What it costs at most until then, since it was started; None if it has no end, or its price is unknown."""
+    """What it costs at most from its start until then; None if it has no end, or its price is unknown."""
     adapters: tuple[str, ...] = ()
     """The runs whose adapters requests can name, this run first; empty if the endpoint serves one model."""
 
@@ -69,7 +69,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class BatchPrediction:
-    """What `predict --input --output` did. With `--output -` this goes to stderr, as the rows are on stdout."""
+    """What `predict --input --output` did. With `--output -` this goes to stderr, because the rows are on stdout."""
 
     run: str
     input: str
@@ -77,7 +77,7 @@ class BatchPrediction:
     output: str
     """`stdout` with `--output -`."""
     rows: int
-    """Of the input; each has one in the output."""
+    """How many the input has; the output has one for each."""
     seconds: float
     failures: tuple["RowFailure", ...] = ()
     """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
@@ -122,7 +122,7 @@ class EvaluateResult:
     language: str
     """ISO 639-1 code of the language that the summaries are scored in."""
     scores: Mapping[str, Scores]
-    """Scores by the name of what is scored, such as `fine-tuned` or `base model`."""
+    """By what is scored, such as `fine-tuned` or `base model`."""
     comparisons: tuple[Comparison, ...]
     """The tuned model compared with each of the others."""
     worst: tuple[ScoredSummary, ...]
@@ -143,7 +143,7 @@ class TeardownResult:
     """What `teardown` did. With `--all` it is one document of all runs.
 
     Attributes:
-        run: None with `--all`. Of a run that was swept, the trials are torn down too.
+        run: None with `--all`. If the run was swept, its trials are torn down too.
         removed: what was stopped or deleted just now.
         deleted: folders and URIs whose files were deleted.
         remaining: what still runs or costs money, each with the reason. The command fails unless this is empty.

@@ -42,15 +42,15 @@ class ExampleResult:
 
 @dataclass(frozen=True, slots=True)
 class TranslatedResult:
-    """The config that `init --from` wrote of another tool's."""
+    """The config that `init --from` made of another tool's."""
 
     config: str
     run: str
     tool: str
     left: tuple[str, ...]
-    """Keys of theirs without an exact counterpart, with their values."""
+    """Keys of that tool without an exact counterpart, with their values."""
     missing: tuple[str, ...]
-    """What theirs does not say and ours must, one line each."""
+    """What its config does not say and lorasum's must, one line each."""
     next: tuple[str, ...]
     """Commands to go on with."""
 
@@ -63,16 +63,16 @@ class PrepareResult:
     dataset: str
     """Its folder."""
     reused: bool
-    """True when nothing had changed since the last prepare."""
+    """Whether nothing had changed since the last prepare."""
     manifest: Manifest
     """What its manifest.json says."""
     seconds: float
     rejected: str | None = None
     """File of the rows that were left out, one JSON object a line; None if all were kept."""
     shared: str | None = None
-    """File of the training rows whose dialogues stand in the test split, with the test rows; None if there are none."""
+    """File of the training rows whose dialogues are in the test split too, with the test rows; None without any."""
     page: str | None = None
-    """HTML page of the figures above."""
+    """HTML page of what is in `manifest`."""
     shown: tuple["RenderedExample", ...] = ()
     """The training examples that --show asked for."""
 
@@ -90,7 +90,7 @@ class RenderedExample:
 class TrainResult:
     """The training job, which is done, or was started with `--no-wait`.
 
-    The figures are None while the job runs, and where it reported none.
+    The figures are None while the job runs, and if it reported none.
 
     Attributes:
         location: the backend's address of the job: a folder or an ARN.
@@ -98,14 +98,13 @@ class TrainResult:
         reused: whether this very job had already completed.
         seconds: what this command took.
         job_seconds: what the job took.
-        tokens: that its steps saw.
+        tokens: how many its steps saw.
         kept_step: the step whose weights the artifact has.
         kept_because: why it is this step, such as `highest rougeL of 3 evaluations`.
-        score: of these weights, 0 to 100, where the training was evaluated by a score; `scored_by` is its name.
-        generation_seconds: what generating summaries for that took; in `job_seconds`, and not in `tokens_per_second`.
+        score: of these weights, 0 to 100, if the training was evaluated by a score; `scored_by` is its name.
+        generation_seconds: what generating summaries for the score took. `job_seconds` has it, `tokens_per_second` not.
         not_merged: why the artifact has the adapter alone, for `deploy.serve: adapter`; empty if it has a merged model.
-        changed: what the job was not made with, but would be today, such as the container scripts; `--again` makes
-            another.
+        changed: what was different when the job was made, such as the container scripts; `--again` makes another one.
     """
 
     run: str
@@ -151,10 +150,11 @@ class TimeBand:
     """The time that the steps of a training take by arithmetic, where no earlier job has measured it.
 
     Attributes:
-        shortest_seconds: if the highest of `shares` is reached; `longest_seconds`, if the lowest is.
+        shortest_seconds: with the highest of `shares`.
+        longest_seconds: with the lowest.
         operations: floating-point operations of all steps.
-        peak_operations_per_second: that the device reaches at most.
-        shares: of that peak, that trainings are known to reach: the lowest and the highest.
+        peak_operations_per_second: what the device reaches at most.
+        shares: the lowest and the highest share of that peak that trainings are known to reach.
     """
 
     shortest_seconds: float
@@ -178,9 +178,9 @@ class InstanceOption:
         short_of: `GPU`, `RAM` or `disk`, where it does not fit.
         endpoint_fits: whether the GPUs have room for the model on an endpoint; None if that is unknown.
         usd_per_hour: of the training job, with all of its instances; None if it is unknown.
-        training_seconds: that its steps take as an earlier one on this type has measured; None if none has.
-        overhead_seconds: that start and end of the job are estimated to take on top; 0 if that is not known.
-        usd: of the job in all of that time.
+        training_seconds: what its steps take, as an earlier job on this type has measured; None if none has.
+        overhead_seconds: what start and end of the job take besides, an estimate; 0 if that is not known.
+        usd: of the job, for `training_seconds` and `overhead_seconds`; None if time or price is unknown.
         band: the time by arithmetic; None if `training_seconds` is known, if the training does not fit, or if that is
             unknown.
         endpoint_usd_per_hour: of one instance of an endpoint.
@@ -214,19 +214,19 @@ class PlanResult:
         prepared: whether a dataset is prepared. Without one there is no work to count.
         packs: of one epoch.
         steps: of the optimizer.
-        tokens: that all steps see; three epochs see each token three times.
-        training_seconds: that its steps take at the speed of `measured_job`; None if no such job was measured.
-        band: the time by arithmetic; None if `training_seconds` is known, or nobody here can tell.
-        overhead_seconds: that its start and end are estimated to take on top, on SageMaker; 0 if that is not known.
+        tokens: how many all steps see; three epochs see each token three times.
+        training_seconds: what its steps take at the speed of `measured_job`; None if no such job was measured.
+        band: the time by arithmetic; None if `training_seconds` is known, or there is no estimate.
+        overhead_seconds: what its start and end take besides on SageMaker, an estimate; 0 if that is not known.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
-        spot_least_usd_per_hour: the price less the 90% that AWS names as the most that spot saves. It publishes no
-            prices of SageMaker's spot instances. None if there is no spot.
-        limit_seconds: after which the job is stopped; None if nothing stops it.
+        spot_least_usd_per_hour: the price less 90%, the most that spot saves by AWS's word; it publishes no prices of
+            SageMaker's spot instances. None without spot.
+        limit_seconds: the time after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
         checks: what must be right before the training, or the endpoint, can start.
         memory: what the training needs of its GPU, or of this machine; None where it does not fit or is unknown.
-        memory_unknown: why nobody here can tell; empty if it is known.
-        host: main memory of an instance; None where it is that of `memory`, or unknown.
+        memory_unknown: why `memory` is unknown; empty if it is known.
+        host: main memory of an instance; None on this machine, whose main memory is in `memory`, or if unknown.
         disk: of an instance, or of this machine; None where it is unknown.
         instances: types to choose from, the smallest GPU first; none on this machine.
     """
@@ -263,7 +263,7 @@ class TrialResult:
     Attributes:
         run: the name of its run.
         values: of the swept keys.
-        value: what it came to, by the sweep's metric; the last one seen if it was stopped. None before there is one.
+        value: its result by the sweep's metric, the last one seen if it was stopped; None before there is one.
         evaluations: how many it had before its last step.
         usd: what it has cost; None if that is unknown.
         reason: why it failed, was stopped or left out.
@@ -285,7 +285,7 @@ class SweepResult:
     """What `sweep` found: the trials, the best first. `best` is the run of the best that is done, None without one.
 
     Attributes:
-        metric: `loss`, of which less is better, or the name of a ROUGE score.
+        metric: `loss`, where less is better, or the name of a ROUGE score.
         page: the HTML page with the charts; None if none was written.
         usd: what all trials have cost; None if that is unknown.
     """

@@ -43,8 +43,8 @@ class Difference:
     """How much better ours is than theirs, over the same dialogues.
 
     Attributes:
-        p_value: how often a difference at least as large would come about by chance, if no model were better; 0 to 1.
-        dialogues_needed: how many dialogues would show a difference of this size; None if there is none.
+        p_value: how often a difference at least as large would come by chance, if no model were better; 0 to 1.
+        dialogues_needed: how many dialogues would show a difference of this size; None if it is 0.
     """
 
     mean: float

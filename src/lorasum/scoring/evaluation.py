@@ -21,7 +21,7 @@ class ScoredSummary:
         id: place of the dialogue in the test split, from 1.
         references: the summaries that people wrote.
         findings: what the summary says and the dialogue does not.
-        consistency: how probably the dialogue entails it, 0 to 1; None if no model was asked.
+        consistency: how probably the dialogue entails the summary, 0 to 1; None if no model was asked.
     """
 
     id: int

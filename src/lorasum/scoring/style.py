@@ -10,13 +10,14 @@ from lorasum.shared.words import Words
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Shares from 0 to 1, of one summary.
+    """How one summary relates to its dialogue: shares from 0 to 1.
 
     Attributes:
-        copied: words of the summary that stand in the dialogue.
-        novel_bigrams: pairs of neighbouring words that do not; abstractive summaries have many (See et al., 2017).
-        length: words of the summary by words of the dialogue.
-        speakers: the dialogue's speakers that the summary names; 1 where the dialogue names none.
+        copied: share of the summary's words that the dialogue has.
+        novel_bigrams: share of its pairs of neighbouring words that the dialogue does not have; abstractive summaries
+            have many (See et al., 2017).
+        length: the summary's number of words divided by the dialogue's.
+        speakers: share of the dialogue's speakers that the summary names; 1 if the dialogue names none.
     """
 
     copied: float
