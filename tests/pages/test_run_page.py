@@ -1,5 +1,6 @@
 """The page of a run, and of two: what stands on it, and that no text of the data or the log becomes markup."""
 
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from lorasum.data.records import Manifest, SplitStats
 from lorasum.ledger.resources import Origin, TrainingJob
 from lorasum.pages.facts import RunFacts, samples
 from lorasum.pages.run_page import marked, run_page
-from lorasum.results.serving import EvaluateResult
+from lorasum.results.serving import EvaluateResult, JudgeFigures
 from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import ScoredSummary, compare, mean_scores, score_summaries
 from lorasum.scoring.faithfulness import Finding
@@ -170,6 +171,14 @@ def test_consistency_has_a_column_where_a_model_was_asked() -> None:
     assert re.search(r'"number">consistent</th>.*data-of="consistent">80%</td>', run_page([asked]), re.DOTALL)
     assert ">consistent<" not in run_page([ONE])
     assert 'data-of="consistent">–</td>' in run_page([asked, TWO]), "one run asked, and the other did not"
+
+
+def test_a_judge_that_has_judged_nothing_has_no_marks() -> None:
+    assert ONE.evaluation
+    nothing = JudgeFigures("judge-1", 0, math.nan, math.nan, math.nan, 0, 0, 0, 0.0)
+    page = run_page([replace(ONE, evaluation=replace(ONE.evaluation, judge=nothing))])
+    assert "judge-1 has judged nothing." in page
+    assert "faithfulness" not in page
 
 
 def test_scores_that_the_job_generated_have_a_curve() -> None:

@@ -152,7 +152,9 @@ def _comparisons(run: RunFacts, named: bool) -> list[str]:
     if run.evaluation is None:
         return []
     lines = [f"{run.name} against the {_said(one)}." for one in run.evaluation.comparisons if named]
-    if (judge := run.evaluation.judge) is not None:
+    if (judge := run.evaluation.judge) is not None and not judge.judged:  # its marks are no numbers
+        lines.append(f"{judge.model} has judged nothing.")
+    elif judge is not None:
         lines.append(
             f"{judge.model} judged {judge.judged} summaries: faithfulness {judge.faithfulness:.1f}, coverage "
             f"{judge.coverage:.1f}, conciseness {judge.conciseness:.1f} of 5."
