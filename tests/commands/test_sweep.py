@@ -541,6 +541,21 @@ def test_a_plan_starts_nothing(swept: Callable[..., Config], backend: Trainings,
     assert backend.calls == []
 
 
+def test_a_plan_tells_of_trials_that_run_just_now(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger
+) -> None:
+    """As a script sees them that watches the sweep of another process."""
+
+    def kill() -> None:
+        raise Killed
+
+    backend.before["training_state"] = kill
+    with pytest.raises(Killed):
+        sweep(context(swept(), backend, ledger))
+    backend.before.clear()
+    assert [one.state for one in plan_sweep(context(swept(), backend, ledger)).trials] == ["live", "waiting", "waiting"]
+
+
 def test_a_sweep_that_is_done_costs_nothing_more(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger
 ) -> None:

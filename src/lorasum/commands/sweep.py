@@ -70,7 +70,12 @@ def sweep(run: RunContext) -> SweepResult:
 
 def plan_sweep(run: RunContext) -> SweepResult:
     """The trials as they stand now. Nothing is started."""
-    return result_of(run, _Sweep(run, trials(run.config)).trials, 0.0, with_page=False)
+    found = _Sweep(run, trials(run.config)).trials
+    for one in found:
+        job = run.backend.find_training(one.name, one.job) if one.state == "waiting" and one.job else None
+        if job and run.backend.training_state(job).status == "running":
+            one.state = "live"
+    return result_of(run, found, 0.0, with_page=False)
 
 
 def to_be_spent(run: RunContext) -> str:
