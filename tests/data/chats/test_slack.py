@@ -92,6 +92,19 @@ def test_what_old_exports_say_of_an_uploaded_file_is_no_message() -> None:
     assert read_slack([silent]).left_out == {"media": 1}
 
 
+def test_a_comment_on_a_file_is_said_by_who_wrote_it() -> None:
+    comment = {"type": "message", "subtype": "file_comment", "text": "<@U01> commented on <@U02>'s file", "ts": "5.0"}
+    assert said({**comment, "comment": {"user": "U01", "comment": "looks good"}}) == ["Ana: looks good"]
+
+
+def test_a_message_that_the_api_answers_twice_is_read_once() -> None:
+    top = message("who?", thread_ts="1700000000.000000", reply_count=1)
+    answer = message("I do", 1700000001, "U02", thread_ts="1700000000.000000")
+    assert said(top, top, answer) == ["Ana: who?", "Ben: I do"]
+    coarse = [{"type": "message", "user": "U01", "text": "no", "ts": "2024-06-03T10:01:00"}] * 2
+    assert said(*coarse) == ["Ana: no", "Ana: no"]
+
+
 def test_words_in_blocks_and_attachments_are_read_where_there_is_no_text() -> None:
     rich = {
         "type": "rich_text",
@@ -134,6 +147,7 @@ def test_marks_are_shown_as_people_see_them(text: str, shown: str) -> None:
 
 
 def test_bots_are_shown_by_their_names() -> None:
+    assert said(message("Reminder: pay.", user="USLACKBOT")) == ["Slackbot: Reminder: pay."]
     named = {"type": "message", "subtype": "bot_message", "username": "Deploy", "text": "up", "ts": "1.0"}
     profiled = {"type": "message", "bot_id": "B1", "bot_profile": {"name": "CI"}, "text": "green", "ts": "2.0"}
     assert said(named, profiled) == ["Deploy: up", "CI: green"]

@@ -45,8 +45,13 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
     Args:
         users: what users.json of an export holds, for authors whose messages carry no profile.
     """
-    messages = [one for message in messages for one in (message, *objects(message.get("slackdump_thread_replies")))]
-    names = {str(user.get("id")): _name(user) for user in users if isinstance(user, Mapping)}
+    given = [one for message in messages for one in (message, *objects(message.get("slackdump_thread_replies")))]
+    messages = list(
+        {_identity(message, number): message for number, message in enumerate(map(_unwrapped, given))}.values()
+    )
+    names = {"USLACKBOT": "Slackbot"} | {
+        str(user.get("id")): _name(user) for user in users if isinstance(user, Mapping)
+    }
     for message in messages:
         if message.get("user") and isinstance(message.get("user_profile"), Mapping):
             names.setdefault(str(message["user"]), _name(message["user_profile"]))
@@ -60,6 +65,24 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
         else:
             left_out["notices"] += 1
     return Chat("\n".join(lines), "Slack export", dict(left_out))
+
+
+def _unwrapped(message: _Message) -> _Message:
+    """The message itself. Old exports keep a comment on a file inside of one that nobody wrote."""
+    comment = message.get("comment")
+    if message.get("subtype") != "file_comment" or not isinstance(comment, Mapping):
+        return message
+    return {**message, "user": comment.get("user"), "text": comment.get("comment")}
+
+
+def _identity(message: _Message, number: int) -> Any:
+    """What is the same of a message that the API answered twice: in the channel, and at the top of its thread."""
+    own = _OWN_TS.fullmatch(str(message["ts"]))
+    return tuple(str(message.get(key)) for key in ("ts", "user", "subtype", "text")) if own else number
+
+
+_OWN_TS = re.compile(r"\d{10}\.\d{6}")
+"""Slack's time stamps, which no two messages of a channel share. Those that other tools write may be coarser."""
 
 
 def _in_threads(messages: Sequence[_Message]) -> list[_Message]:

@@ -21,7 +21,7 @@ _NOTICES = frozenset((
     "sh_room_created", "sh_room_shared", "channel_convert_to_public", "channel_unshared", "bot_disable",
     "bot_enable", "app_conversation_join", "app_conversation_leave", "message_deleted", "message_replied",
     "ekm_access_denied", "assistant_app_thread", "systemeventmessage", "unsupported", "system_message",
-    "joiner_notification_for_inviter",
+    "joiner_notification_for_inviter", "document_mention", "file_mention", "tabbed_canvas_updated",
 ))  # fmt: skip
 """Types of messages in exports of Slack, Telegram, Discord, Messenger and Teams, and of models, that nobody said."""
 _CALLS_AND_SERVICE = frozenset(("call", "service"))
