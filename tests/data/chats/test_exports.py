@@ -66,6 +66,56 @@ def test_a_table_with_a_message_in_each_row_is_a_chat(table: str, tmp_path: Path
         read_path(tmp_path / "chat.csv")
 
 
+DISCORD = """\
+==============================================================
+Guild: Fair
+Channel: text / ops
+Topic: stands
+==============================================================
+
+[6/3/2024 6:01 PM] wilma
+who brings chairs?
+
+{Reactions}
+:ok: (2)
+
+[6/3/2024 6:02 PM] otto (pinned)
+I bring four
+[and a table]
+
+[10:30] is better
+
+{Embed}
+Fair
+https://x.org
+
+[6/3/2024 6:03 PM] wilma
+
+{Attachments}
+https://x.org/a.png
+
+[6/3/2024 6:04 PM] eve
+Joined the server.
+
+[6/3/2024 6:05 PM] Wilma B.
+thanks
+
+
+==============================================================
+Exported 5 message(s)
+==============================================================
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_discordchatexporter_writes_as_text_is_read(end: str) -> None:
+    chat = read_bytes(DISCORD.replace("\n", end).encode())
+    expected = "wilma: who brings chairs?\notto: I bring four\n[and a table]\n\n[10:30] is better\nWilma B.: thanks"
+    assert (chat.dialogue, chat.left_out) == (expected, {"media": 1, "notices": 1})
+    row = {"dialogue": DISCORD, "summary": "They bring chairs."}
+    assert check(row, Columns()) == Example(expected, "They bring chairs.")
+
+
 def test_a_chat_in_utf16_needs_no_mark() -> None:
     assert [read_bytes(CHAT.encode(encoding)).dialogue for encoding in ("utf-16-le", "utf-16-be")] == [
         "Ana: olé\nBen: hi"

@@ -1,12 +1,14 @@
-"""Reads Discord's messages, as its API and DiscordChatExporter have them: polls, boxes of bots, mentions, emoji. Pure.
+"""Reads Discord's messages, as its API and DiscordChatExporter have them, in JSON and as text. Pure.
 
 https://discord.com/developers/docs/resources/message lists the fields and the types.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.message import speaker_of, text_of
 from lorasum.data.chats.written import objects
 
@@ -25,6 +27,32 @@ def is_discord(message: Any) -> bool:
 def is_written(message: Mapping[str, Any]) -> bool:
     """Whether somebody wrote the message, by its type; a message without one counts as written."""
     return "type" not in message or str(message["type"]).replace("_", "").lower() in _WRITTEN
+
+
+_TEXT = re.compile(r"\s*={20,}\nGuild: .*\n(?:.*\n){1,6}?={20,}\n")
+_TEXT_END = re.compile(r"\n={20,}\nExported [\d.,\s]+ message\(s\)\n={20,}\s*\Z")
+_TEXT_HEAD = re.compile(r"(?:\A\n*|\n\n+)\[(?=[^\[\]\n]*\d[:.]\d\d)[^\[\]\n]{8,40}\] (\S[^\n]*?)(?: \(pinned\))?\n")
+_TEXT_EXTRAS = re.compile(r"^\{(?:Attachments|Embed|Stickers|Reactions)\}$", re.MULTILINE)
+_TEXT_NOTICES = ("Joined the server.", "Pinned a message.", "Left the group.", "Changed the channel icon.")
+
+
+def read_discord_text(text: str) -> Chat | None:
+    """The chat in what DiscordChatExporter writes as plain text; None if `text` is none.
+
+    [03/06/2024 18:01] wilma
+    who tests?
+    """
+    if not (above := _TEXT.match(text)):
+        return None
+    parts = _TEXT_HEAD.split(_TEXT_END.sub("", text[above.end() :]))
+    lines, left_out = [], Counter[str]()
+    for name, held in zip(parts[1::2], parts[2::2], strict=True):
+        said = _TEXT_EXTRAS.split(held)[0].strip()
+        if said and said not in _TEXT_NOTICES:
+            lines.append(f"{name}: {said}")
+        else:
+            left_out["notices" if said else "media"] += 1
+    return Chat("\n".join(lines), "Discord export", dict(left_out))
 
 
 def complete(message: Any) -> Any:

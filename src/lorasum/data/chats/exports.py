@@ -12,11 +12,12 @@ from typing import Any
 from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError, export_in, read_export, read_json
 from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.discord import read_discord_text
 from lorasum.data.chats.messages import dialogue_of
 from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
-from lorasum.data.chats.written import looks_broken, written
+from lorasum.data.chats.written import looks_broken, with_plain_breaks, written
 from lorasum.data.files.opening import encoding_of, other_than_text
 from lorasum.formatting import listing
 
@@ -40,7 +41,7 @@ def read_chat(text: str, how: Messages | None = None) -> Chat:
         return read_json(data, how)
     if looks_broken(text):
         raise NoChatError("it looks like messages in JSON, and cannot be parsed: it may be cut off")
-    return read_transcript(text) or read_whatsapp(text) or Chat(text)
+    return _export_in(text) or Chat(text)
 
 
 def dialogue_in(value: Any, how: Messages) -> str | None:
@@ -56,13 +57,17 @@ def dialogue_in(value: Any, how: Messages) -> str | None:
     dialogue = dialogue_of(value, how)
     if dialogue is None or not isinstance(value, str) or not _EXPORT.match(dialogue):
         return dialogue
-    chat = read_transcript(dialogue) or read_whatsapp(dialogue)
+    chat = _export_in(dialogue)
     return chat.dialogue if chat else dialogue
+
+
+def _export_in(text: str) -> Chat | None:
+    return read_transcript(text) or read_discord_text(with_plain_breaks(text)) or read_whatsapp(text)
 
 
 _EXPORT = re.compile(
     "[\u200e\u200f\u202a-\u202e\ufeff\\s]*"
-    r"(?:[\[\d]|WEBVTT|WhatsApp|Messages and calls are|[^\W\d_]{2,12}\.?,? \d{1,2}\b)"  # Mar 14, 2024
+    r"(?:[\[\d]|={20}|WEBVTT|WhatsApp|Messages and calls are|[^\W\d_]{2,12}\.?,? \d{1,2}\b)"  # Mar 14, 2024
 )
 """Beginnings of the exports that may be in a cell. Other cells are not examined, because there are many."""
 
