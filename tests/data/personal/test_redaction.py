@@ -138,6 +138,13 @@ def test_dates_times_prices_and_orders_stay_in_every_country(region: str) -> Non
     assert redact(text, region) == text
 
 
+@pytest.mark.parametrize("before", ["ann", "ann.le\u200be", "an\u2060n"])
+@pytest.mark.parametrize("domain", ["example.org", "\u200bexample.org", "exam\u200bple\u2060.org", "example\u200b.org"])
+def test_signs_of_no_width_hide_no_email_address(before: str, domain: str) -> None:
+    text = f"ติดต่อ\u200b{before}\u200b@{domain}\u2069 ok"
+    assert redact(text, "TH") == "ติดต่อ\u200b<EMAIL>\u2069 ok"
+
+
 def test_prepare_counts_exactly_what_redact_takes_out() -> None:
     texts = [text for country, text, _ in sentences() if country == "US"] + [
         "call ٠١٠٠٥٥٥٠١٩٩, +1\u2011202\u2011555\u20110143",

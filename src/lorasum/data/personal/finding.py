@@ -19,7 +19,7 @@ from typing import NamedTuple
 from lorasum.data.personal import patterns
 from lorasum.data.personal.phones import Window, check_can_redact, known_phones, valid_part
 
-RULES = 3
+RULES = 4
 """Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new version prepares again."""
 
 MASKS = {"email address": "<EMAIL>", "phone number": "<PHONE>", "card number": "<CARD>", "IBAN": "<IBAN>"}
@@ -96,7 +96,7 @@ def _search(text: str, region: str) -> tuple[list[PersonalSpan], str]:
     shadow = _shadow(text)
     if not patterns.MAYBE.search(shadow):
         return [], shadow
-    emails = _emails(shadow)
+    emails = _emails(_shadow(text, gaps=False))
     spans = [PersonalSpan(start, end, "email address") for start, end in emails]
     shadow = _without(shadow, emails)
     near = [(max(start - 1, 0), min(end + 5, len(shadow))) for start, end in _long_numbers(shadow)]
@@ -232,16 +232,20 @@ def _ibans(shadow: str, window: Window) -> list[Window]:
     return spans
 
 
-def _shadow(text: str) -> str:
-    """`text` with ASCII digits, spaces, dashes and signs, at the same length."""
-    return text if text.isascii() else text.translate(_ascii_forms())
+def _shadow(text: str, gaps: bool = True) -> str:
+    """`text` with ASCII digits, spaces, dashes and signs, at the same length.
+
+    Args:
+        gaps: signs of no width are spaces, as between the digits of a phone number. In an email address they are none.
+    """
+    return text if text.isascii() else text.translate(_ascii_forms(gaps))
 
 
 @cache
-def _ascii_forms() -> dict[int, str]:
+def _ascii_forms(gaps: bool) -> dict[int, str]:
     """Code point → ASCII character, for every digit, space, dash and invisible sign, and full-width signs."""
     forms = {}
-    plain = {"Zs": " ", "Pd": "-", "Cf": " "}  # Cf: zero-width spaces, direction marks, soft hyphens
+    plain = {"Zs": " ", "Pd": "-"} | ({"Cf": " "} if gaps else {})  # Cf: zero-width spaces, direction marks
     for point in range(128, 0x20000):
         category = unicodedata.category(chr(point))
         if category == "Nd":

@@ -36,7 +36,7 @@ _DOMAIN = rf"(?:{_LABEL}\.){{1,8}}{_TOP}"
 _WORD = r"[\w.+-]{0,62}\w"
 _LOCAL = [
     re.compile(
-        r"[A-Za-z0-9_À-ɏ][A-Za-z0-9À-ɏ.!#$%&'*+=?^_`{|}~-]*$"
+        r"[A-Za-z0-9_À-ɏ][A-Za-z0-9À-ɏ.!#$%&'*+=?^_`{|}~\u200b-\u200d\u2060-]*$"
     ),  # before those of all scripts: 写信给ann@example.org
     re.compile(rf"{_LABEL}(?:\.{_LABEL})*$"),
     re.compile(r"\"[^\"\n@]+\"$"),
