@@ -7,6 +7,7 @@
             optimizer.safetensors
             progress.json
             manifest.json          size and SHA-256 of each file; written last
+            evaluation.json        what an evaluation has found since (train_state.py); not in the manifest
         checkpoint-180/
         set-aside/checkpoint-240/  damaged: kept for a look, never read
         failures.json              how often a resume from a checkpoint failed
@@ -44,7 +45,7 @@ FILES = (
 _FORMAT = 1
 _KEEP = 2  # newest checkpoints: if one is damaged there is another
 _MOST_FAILURES = 2  # of resumes from the same checkpoint, before an older one is taken
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -101,6 +102,10 @@ class Checkpoints:
             except OSError as error:  # SageMaker may put a marker file into it at this moment
                 _log.warning("cannot delete %s: %s", old, error)
 
+    def of(self, step: int) -> Path | None:
+        """The newest checkpoint of this process, if it is of this step. Processes that save none have none."""
+        return self._folder / f"checkpoint-{step}" if step == self._newest else None
+
     @contextmanager
     def counting_failures(self, resumed_from: Path | None) -> Iterator[None]:
         """Count an error in this block against `resumed_from`, unless a newer checkpoint was saved in the block.
@@ -149,7 +154,7 @@ def _write_manifest(checkpoint: Path, identity: str) -> None:
     for name in FILES:
         flush(checkpoint / name)
         files[name] = {"bytes": (checkpoint / name).stat().st_size, "sha256": digest(checkpoint / name)}
-    manifest = checkpoint / _MANIFEST
+    manifest = checkpoint / MANIFEST
     content = {"format": _FORMAT, "job": identity, "step": step_of(checkpoint), "files": files}
     manifest.write_text(json.dumps(content, indent=2), encoding="utf-8")
     flush(manifest)
@@ -160,13 +165,13 @@ def _write_manifest(checkpoint: Path, identity: str) -> None:
 def _problem(checkpoint: Path, identity: str) -> str:
     """Why a checkpoint cannot be resumed from; empty if it can."""
     try:
-        manifest: Any = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        manifest: Any = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
             return f"its format is {manifest['format']}, not {_FORMAT}"
         if manifest["job"] != identity:
             return "it was made with another configuration or dataset"
         if manifest["step"] != step_of(checkpoint):
-            return f"its {_MANIFEST} is that of step {manifest['step']}"
+            return f"its {MANIFEST} is that of step {manifest['step']}"
         for name in FILES:
             recorded, file = manifest["files"][name], checkpoint / name
             if not file.is_file():
@@ -176,11 +181,11 @@ def _problem(checkpoint: Path, identity: str) -> str:
             if digest(file) != recorded["sha256"]:
                 return f"the content of {name} has changed"
     except FileNotFoundError:
-        return f"it has no {_MANIFEST}: it was not written to its end"
+        return f"it has no {MANIFEST}: it was not written to its end"
     except OSError as error:
         return f"{Path(error.filename).name} cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"its {_MANIFEST} is damaged"
+        return f"its {MANIFEST} is damaged"
     return ""
 
 

@@ -6,10 +6,15 @@
 | AdamW's two moments and step count of each of them, float32 | optimizer.safetensors | exactly |
 | steps done, losses, the fp16 loss scale | progress.json | exactly: JSON keeps every digit of a Python float |
 
+An evaluation of the weights that a checkpoint holds adds evaluation.json: the progress after it. So where the steps
+are done, a later start repeats no evaluation either. The checkpoint itself is not written again: a kill meanwhile
+would cost its steps.
+
 The learning rate, the order of the packs and dropout follow from the step (schedule.py); the frozen model is the base
 model. So the state is the same for any number of processes: the first one reads it, and tells the others.
 """
 
+import hashlib
 import json
 import math
 from copy import copy
@@ -21,6 +26,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.arguments import Arguments
+from engine.checkpoint import MANIFEST, digest
+
+_EVALUATION = "evaluation.json"
 
 
 @dataclass(slots=True)
@@ -69,8 +77,29 @@ class Progress:
 
 def read_progress(checkpoint: Path) -> Progress:
     """The progress of a checkpoint that is whole."""
-    stored = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
+    stored = _evaluation(checkpoint) or json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
     return Progress(**{field.name: stored[field.name] for field in fields(Progress) if field.name in stored})
+
+
+def save_evaluation(checkpoint: Path, progress: Progress) -> None:
+    """Keep the progress after an evaluation of a checkpoint's weights."""
+    text = json.dumps(asdict(progress))
+    half_made = checkpoint / f"{_EVALUATION}.part"
+    half_made.write_text(json.dumps({"progress": text, "seal": _seal(checkpoint, text)}), encoding="utf-8")
+    half_made.replace(checkpoint / _EVALUATION)
+
+
+def _evaluation(checkpoint: Path) -> Any:
+    """The progress after an evaluation; None if there was none, or its file is not whole or another checkpoint's."""
+    try:
+        kept = json.loads((checkpoint / _EVALUATION).read_text(encoding="utf-8"))
+        return json.loads(kept["progress"]) if kept["seal"] == _seal(checkpoint, kept["progress"]) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _seal(checkpoint: Path, text: str) -> str:
+    return hashlib.sha256(f"{digest(checkpoint / MANIFEST)} {text}".encode()).hexdigest()
 
 
 def with_batch_of(checkpoint: Path | None, arguments: Arguments) -> Arguments:

@@ -40,7 +40,7 @@ from engine.packs import name_packs
 from engine.schedule import plan_steps
 from engine.setup import Setup
 from engine.stopping import StopSignal
-from engine.train_state import Progress, put_state, read_state, save_state
+from engine.train_state import Progress, put_state, read_state, save_evaluation, save_state
 from engine.work_split import StepBatches
 from shared.events import DoneEvent, EvalEvent, StepEvent
 
@@ -225,7 +225,7 @@ class _Training:
 
     def _evaluate(self) -> None:
         """Evaluate the weights as they are. It draws no random numbers, and on SIGTERM it is given up."""
-        setup, by = self._setup, self._arguments.evaluate if self._setup.scorer else ""
+        setup, progress, by = self._setup, self._progress, self._arguments.evaluate if self._setup.scorer else ""
         found = evaluate(setup, self._schedule.batch_size, lambda: self._stop.received, self._metrics.emit)
         if found is None:
             self._stop_all()
@@ -233,10 +233,11 @@ class _Training:
         self._generation_seconds += found.generation_seconds
         self._evaluation_seconds += found.loss_seconds
         self._evaluations += 1
-        self._metrics.emit(EvalEvent(self._progress.step, found.loss, found.score, by, found.generation_seconds))
-        is_best = self._progress.evaluated(found.loss, found.score)
-        if is_best and self._arguments.keep == "best" and self._group.is_first:
-            self._best.keep(setup.model, self._progress.step)
+        self._metrics.emit(EvalEvent(progress.step, found.loss, found.score, by, found.generation_seconds))
+        if progress.evaluated(found.loss, found.score) and self._arguments.keep == "best" and self._group.is_first:
+            self._best.keep(setup.model, progress.step)
+        if checkpoint := self._checkpoints.of(progress.step):
+            save_evaluation(checkpoint, progress)
 
     def _stop_all(self) -> None:
         """Any process was asked to stop, so this one is too."""

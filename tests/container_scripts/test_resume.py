@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,25 @@ def test_an_evaluation_that_was_stopped_is_repeated_on_resume(tmp_path: Path) ->
     resumed.run()
     assert_same_weights(whole, resumed)
     assert resumed.events.emitted[0] == EvalEvent(step=7, eval_loss=whole.events.evaluations()[7])
+
+
+@pytest.mark.parametrize("harm", [None, Path.unlink, lambda file: file.write_text('{"progress": "{}", "seal": ""}')])
+def test_no_evaluation_is_repeated_where_the_steps_are_done(
+    tmp_path: Path, harm: Callable[[Path], object] | None
+) -> None:
+    """As where only a merge is left. Without the note of it, it is repeated."""
+    flags = {"keep": "best"}
+    whole = Training(small(tmp_path, **flags))
+    first, last = whole.run(), max(whole.events.losses())
+    if harm:
+        harm(tmp_path / f"checkpoint-{last}" / "evaluation.json")
+    later = Training(small(tmp_path, **flags))
+    again = later.run()
+    assert [type(event) for event in later.events.emitted] == ([EvalEvent] if harm else [])
+    assert (again.eval_loss, again.kept_step, again.kept_because) == (
+        first.eval_loss, first.kept_step, first.kept_because,
+    )  # fmt: skip
+    assert_same_weights(whole, later)
 
 
 def test_a_stop_saves_without_reading_the_test_split(tmp_path: Path) -> None:
