@@ -1,10 +1,11 @@
 """The verbs as functions of a config: `from lorasum import load_config, prepare, train, deploy, predict`.
 
-They do what the command line does, call by call: the same ledger, the same locks, the same jobs. They print nothing;
-give a `Reporter` to see progress.
+They do what the command line does, call by call: the same ledger, the same locks, the same jobs. They print nothing.
+Warnings, such as of what is still billed, are logged; give a `Reporter` to see progress too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lorasum.cli.backends import backend
@@ -12,8 +13,9 @@ from lorasum.config.loader import load_config as read_config
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.ledger.ledger import Ledger
+from lorasum.lifecycle.leftovers import telling_what_runs
 from lorasum.models.hub import look_at_hub_again
-from lorasum.reporting import Reporter, Silent
+from lorasum.reporting import Logged, Reporter
 from lorasum.results.overview import ReportResult
 from lorasum.results.serving import DeployResult, EvaluateResult, TeardownResult
 from lorasum.results.training import PrepareResult, TrainResult
@@ -30,7 +32,7 @@ def load_config(file: str | Path, overrides: Sequence[str] = (), reporter: Repor
     Raises:
         ConfigError: it is wrong; `problems` has a line for each wrong key.
     """
-    return read_config(Path(file), overrides, (reporter or Silent()).warn)
+    return read_config(Path(file), overrides, (reporter or Logged()).warn)
 
 
 def prepare(config: Config, reporter: Reporter | None = None) -> PrepareResult:
@@ -41,7 +43,8 @@ def prepare(config: Config, reporter: Reporter | None = None) -> PrepareResult:
     """
     from lorasum.commands.prepare import prepare
 
-    return prepare(_context(config, reporter))
+    with _run(config, reporter) as run:
+        return prepare(run)
 
 
 def train(config: Config, reporter: Reporter | None = None) -> TrainResult:
@@ -52,7 +55,8 @@ def train(config: Config, reporter: Reporter | None = None) -> TrainResult:
     """
     from lorasum.commands.train import train
 
-    return train(_context(config, reporter))
+    with _run(config, reporter) as run:
+        return train(run)
 
 
 def deploy(config: Config, reporter: Reporter | None = None) -> DeployResult:
@@ -63,7 +67,8 @@ def deploy(config: Config, reporter: Reporter | None = None) -> DeployResult:
     """
     from lorasum.commands.deploy import deploy
 
-    return deploy(_context(config, reporter))
+    with _run(config, reporter) as run:
+        return deploy(run)
 
 
 def predict(config: Config, dialogue: str, reporter: Reporter | None = None) -> str:
@@ -74,7 +79,8 @@ def predict(config: Config, dialogue: str, reporter: Reporter | None = None) -> 
     """
     from lorasum.commands.predict import predict
 
-    return predict(_context(config, reporter), dialogue).summary
+    with _run(config, reporter) as run:
+        return predict(run, dialogue).summary
 
 
 def evaluate(config: Config, limit: int | None = None, reporter: Reporter | None = None) -> EvaluateResult:
@@ -85,7 +91,8 @@ def evaluate(config: Config, limit: int | None = None, reporter: Reporter | None
     """
     from lorasum.commands.evaluate import evaluate
 
-    return evaluate(_context(config, reporter), limit)
+    with _run(config, reporter) as run:
+        return evaluate(run, limit)
 
 
 def report(config: Config, output: Path | None = None, reporter: Reporter | None = None) -> ReportResult:
@@ -96,7 +103,8 @@ def report(config: Config, output: Path | None = None, reporter: Reporter | None
     """
     from lorasum.commands.report import report
 
-    return report(_context(config, reporter), output)
+    with _run(config, reporter) as run:
+        return report(run, output)
 
 
 def teardown(config: Config, reporter: Reporter | None = None) -> TeardownResult:
@@ -107,10 +115,14 @@ def teardown(config: Config, reporter: Reporter | None = None) -> TeardownResult
     """
     from lorasum.commands.teardown import teardown
 
-    return teardown(_context(config, reporter))
+    with _run(config, reporter) as run:
+        return teardown(run)
 
 
-def _context(config: Config, reporter: Reporter | None) -> RunContext:
-    chosen = reporter or Silent()
+@contextmanager
+def _run(config: Config, reporter: Reporter | None) -> Iterator[RunContext]:
+    chosen = reporter or Logged()
     look_at_hub_again()
-    return RunContext(config, lambda: backend(config, chosen), Ledger(warn=chosen.warn), chosen)
+    run = RunContext(config, lambda: backend(config, chosen), Ledger(warn=chosen.warn), chosen)
+    with telling_what_runs(run):
+        yield run

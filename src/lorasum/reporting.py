@@ -1,5 +1,6 @@
 """Reporter: how commands show their progress. `ui/reporter.py` implements it for a terminal."""
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -29,3 +30,13 @@ class Silent:
     def warn(self, text: str) -> None: ...
     def progress(self, label: str, done: float, total: float, detail: str = "") -> None: ...
     def event(self, event: "Event") -> None: ...
+
+
+class Logged(Silent):
+    """The Reporter of the library: warnings go to the logger `lorasum`, which shows them on stderr by default.
+
+    Python's `warnings` would show each of them once in a process, and may be set to raise them.
+    """
+
+    def warn(self, text: str) -> None:
+        logging.getLogger("lorasum").warning(text)

@@ -26,7 +26,7 @@ from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError,
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Endpoint, TrainingJob
 from lorasum.lifecycle import answers, endpoints
-from lorasum.lifecycle.endpoints import left_running
+from lorasum.lifecycle.leftovers import telling_what_runs
 from lorasum.lifecycle.row_files import checked_output
 from lorasum.lifecycle.summarizer import read_answer
 from lorasum.results.serving import DeployResult, RowFailure
@@ -140,16 +140,18 @@ def test_an_endpoint_counts_as_live_once_it_has_answered(
 
 @pytest.mark.parametrize(("price", "billed"), [(0.0, ""), (2.0, ", and billed,"), (None, ", and billed,")])
 def test_a_signal_after_the_answer_leaves_the_endpoint_and_says_so(
-    trained: Config, backend: InMemoryBackend, ledger: Ledger, price: float | None, billed: str
+    trained: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter, price: float | None, billed: str
 ) -> None:
     backend.price = price
     backend.before["confirm_endpoint"] = interrupt
-    began = ledger.now()
-    with pytest.raises(KeyboardInterrupt):
-        deploy(context(trained, backend, ledger))
+    run = context(trained, backend, ledger, told)
+    with pytest.raises(KeyboardInterrupt), telling_what_runs(run):
+        deploy(run)
     assert states(ledger) == {"chats": "live"}
-    [said] = left_running(ledger, "chats", began, cut_off=True)
-    assert said == f"endpoint chats had answered: it is in service{billed} until `lorasum teardown` removes it"
+    assert (
+        told.warnings[-1]
+        == f"endpoint chats had answered: it is in service{billed} until `lorasum teardown` removes it"
+    )
 
 
 @pytest.mark.parametrize("method", ["start_endpoint", "endpoint_started", "invoke"])

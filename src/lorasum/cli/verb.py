@@ -4,7 +4,6 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +12,7 @@ import typer
 from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
-from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OverdueError, ScoreError
-from lorasum.system.signals import release_frames
+from lorasum.errors import BackendError, LorasumError, OverdueError, ScoreError
 from lorasum.ui import render
 
 
@@ -88,7 +86,7 @@ def perform(
     from lorasum.config.loader import load_config
     from lorasum.context import RunContext
     from lorasum.ledger.ledger import Ledger
-    from lorasum.lifecycle.endpoints import left_running
+    from lorasum.lifecycle.leftovers import telling_what_runs
     from lorasum.system.files import STDIN, or_stdin
     from lorasum.ui.reporter import ConsoleReporter
 
@@ -97,19 +95,11 @@ def perform(
     report = ConsoleReporter(quiet, settings.verbose)
     loaded = load_config(config, overrides, report.warn)
     run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
-    began = run.ledger.now()
-    try:
+    with telling_what_runs(run):
         with report:
             result = function(run, **given)
         render.show(result, as_json)
         raise_failure(result)
-    except (KeyboardInterrupt, Exception) as error:
-        release_frames()
-        if not isinstance(error, InterruptedRunError | typer.Abort):  # the first tells itself what may run
-            with suppress(LorasumError, OSError):  # the ledger cannot be read either
-                for line in left_running(run.ledger, run.name, began, not isinstance(error, LorasumError)):
-                    report.warn(line)
-        raise
 
 
 def _teardown_of(config: Path, overrides: list[str]) -> str:

@@ -145,24 +145,6 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         held.ledger.save(replace(row, state="failed", reason=state.reason))
 
 
-def left_running(ledger: Ledger, run: str, since: datetime, cut_off: bool) -> list[str]:
-    """What a command that failed or was interrupted has left running since it began, by the ledger: a line for each.
-
-    What failed has told of all that it knows to run. Nobody knows that of what is still intended.
-
-    Args:
-        cut_off: whether it could not tell, because it was interrupted or ended by a bug.
-    """
-    rows = [row for row in ledger.resources(run) if datetime.fromisoformat(row.updated_at) >= since]
-    unsure = [row for row in rows if row.state == "intended" and row.kind != "dataset"]
-    sure = [row for row in rows if row.state == "live" and row.kind == "endpoint" and cut_off]
-    told = [(row, "had answered: it is in service") for row in sure] + [(row, "may be running") for row in unsure]
-    return [
-        f"{row} {what}{', and billed,' if row.usd_per_hour != 0 else ''} until `lorasum teardown` removes it"
-        for row, what in told
-    ]
-
-
 def _tidy_up(held: HeldRun, row: Endpoint) -> None:
     """Remove what an endpoint that has answered replaced, and have the parts that it has now go with it.
 
