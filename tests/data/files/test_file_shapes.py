@@ -500,6 +500,17 @@ def test_a_clone_from_the_hub_is_read_split_by_split(tmp_path: Path) -> None:
     assert "data: took train-00000-of-00001.parquet for data.train, and left test-00000-of-00001.parquet" in said
 
 
+def test_a_folder_of_each_split_gives_each_split_its_own(tmp_path: Path) -> None:
+    for name, rows in (("train", ROWS[:3]), ("validation", ROWS[3:]), (".cache", ROWS)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write(tmp_path / "data" / name / "0000.jsonl", lines(rows))
+    for folder in (tmp_path / "data", tmp_path):
+        assert (kept(folder), kept(folder, "test")) == (ROWS[:3], ROWS[3:])
+    (tmp_path / "data" / "old").mkdir()
+    with pytest.raises(DataError, match="holds no file of a known type"):
+        kept(tmp_path / "data")
+
+
 @pytest.mark.parametrize(
     "names", [("train1", "test1"), ("trainset", "testset"), ("x_train2", "x_holdout"), ("train", "heldout")]
 )

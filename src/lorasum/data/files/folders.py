@@ -29,7 +29,8 @@ def holds_rows(name: str) -> bool:
 def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: Say) -> list[Path]:
     """The files of `folder` that hold the rows of `split`, in the order of their names.
 
-    If all files are named by splits, such as train-00000-of-00002.parquet, and not all by one, the names decide.
+    If all files are named by splits, such as train-00000-of-00002.parquet, and not all by one, the names decide. So do
+    the names of folders, if there are no files and all folders are named by splits.
     Links that lead out of the folder are skipped.
 
     Args:
@@ -53,7 +54,10 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
         return _named(files, split, folder, say)
     if (folder / "data").is_dir():  # a clone from the hub
         return files_in(folder / "data", split, is_known, say)
-    return []
+    named = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
+    chosen = [folder / name for name in of_split(named, split)] if all(named.values()) else []
+    parts = without_links_out(chosen, folder, say)
+    return [file for part in parts for file in files_in(part, split, is_known, say)]
 
 
 def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
