@@ -41,7 +41,7 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
     if path.is_dir():
         hint = "--input takes one file of rows, such as CSV or JSONL; --file takes one chat"
         raise DataError(f"{path} is a folder", hint)
-    reading = Reading(path, data.columns, "test", unticked, say, beside=(_ID,))
+    reading = Reading(path, data.columns, "test", unticked, say, beside=(_ID,), speakers=(*data.messages.speakers,))
     place = ""
     for place, row in (read_rows if file_type(path) else read_json)(reading):
         if isinstance(row, Rejected):

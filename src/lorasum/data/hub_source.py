@@ -26,6 +26,7 @@ class HubSource:
     commit: str
     columns: Columns
     streaming: bool = False
+    speakers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,7 +49,7 @@ class HubSource:
         for number, row in enumerate(table, 1):
             if number % TICK_ROWS == 0:
                 tick(number / len(table))
-            yield f"{self.name} row {number}", with_names(row, features)
+            yield f"{self.name} row {number}", with_names(row, features, self.speakers)
 
     def _stream(self) -> Iterator[tuple[str, Row]]:
         """The rows as the network delivers them. Their number is not known before."""
@@ -60,7 +61,7 @@ class HubSource:
             )
             features = labelled(stream.features.to_dict()) if stream.features else None
             for number, row in enumerate(stream, 1):
-                yield f"{self.name} row {number}", with_names(row, features)
+                yield f"{self.name} row {number}", with_names(row, features, self.speakers)
 
 
 @lru_cache(maxsize=1)  # both splits come from one download

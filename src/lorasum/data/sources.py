@@ -65,13 +65,20 @@ def open_sources(
     sources: dict[Split, Source] = {}
     if data.dataset:
         commit = commit or hub_commit(data.dataset, data.revision, "dataset")
-        sources["train"] = HubSource(data.dataset, data.subset, data.train_split, commit, data.columns, data.streaming)
-        sources["test"] = HubSource(data.dataset, data.subset, data.test_split, commit, data.columns, data.streaming)
+        hub = partial(
+            HubSource,
+            commit=commit,
+            columns=data.columns,
+            streaming=data.streaming,
+            speakers=(*data.messages.speakers,),
+        )
+        sources["train"] = hub(data.dataset, data.subset, data.train_split)
+        sources["test"] = hub(data.dataset, data.subset, data.test_split)
     else:
         if data.train:
-            sources["train"] = _files(data.train, "train", data.columns, say, login)
+            sources["train"] = _files(data.train, "train", data, say, login)
         if data.test:
-            sources["test"] = _files(data.test, "test", data.columns, say, login)
+            sources["test"] = _files(data.test, "test", data, say, login)
     if data.test_fraction is not None:
         division = Division(sources["train"], data)
         sources["train"] = Fraction(division, chosen=False)
@@ -80,14 +87,17 @@ def open_sources(
 
 
 def _files(
-    given: str | Sequence[str], split: Split, columns: Columns, say: Say, login: S3Login
+    given: str | Sequence[str], split: Split, data: DataConfig, say: Say, login: S3Login
 ) -> "FileSource | FileList":
+    speakers = tuple(data.messages.speakers)
     parts: list[FileSource] = []
     for address in [given] if isinstance(given, str) else given:
         if address.startswith("s3://"):
-            parts += [FileSource(one.local, columns, split, one) for one in _objects(address, split, login)]
+            parts += [
+                FileSource(one.local, data.columns, split, one, speakers) for one in _objects(address, split, login)
+            ]
         else:
-            parts += [FileSource(file, columns, split) for file in _paths(address, split, say)]
+            parts += [FileSource(file, data.columns, split, None, speakers) for file in _paths(address, split, say)]
     return parts[0] if len(parts) == 1 else FileList(tuple(parts))
 
 
@@ -169,6 +179,7 @@ class FileSource:
     columns: Columns
     split: Split = "train"
     remote: S3Object | None = None
+    speakers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -182,7 +193,7 @@ class FileSource:
     def rows(self, tick: Tick, say: Say = unsaid) -> Iterator[tuple[str, Row]]:
         """Yield every row with its place."""
         path = download(self.remote) if self.remote else self.path
-        return read_rows(Reading(path, self.columns, self.split, tick, say))
+        return read_rows(Reading(path, self.columns, self.split, tick, say, speakers=self.speakers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -730,6 +730,9 @@ def test_the_numbers_of_labels_are_read_as_their_names(tmp_path: Path, form: str
         writer.write_table(table)
     expected = [{"dialogue": "USER: taxi?\nSYSTEM: where to?\n-1: so", "summary": "A taxi."}]
     assert kept(tmp_path / "t.parquet") == kept(tmp_path / "t.arrow") == expected
+    renamed = {"speakers": {"0": "Guest", "SYSTEM": "Desk"}}
+    [row] = kept(tmp_path / "t.parquet", messages=renamed)
+    assert row["dialogue"] == "Guest: taxi?\nDesk: where to?\n-1: so"
 
 
 def test_the_labels_of_a_hub_dataset_are_read_as_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

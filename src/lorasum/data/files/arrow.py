@@ -54,7 +54,7 @@ def _batch_rows(reading: Reading, batches: Any, rows: int, features: Any) -> Ite
     for batch in batches:
         for row in _python_rows(batch):
             number += 1
-            yield f"{reading.name} row {number}", with_names(row, features)
+            yield f"{reading.name} row {number}", with_names(row, features, reading.speakers)
         if rows and number >= TICK_ROWS:
             reading.tick(number / rows)
 

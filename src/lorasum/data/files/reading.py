@@ -22,6 +22,7 @@ class Reading:
 
     Attributes:
         beside: columns that are wanted where the file has them.
+        speakers: what the config renames: `0` stays a number where `data.messages.speakers` has a name for it.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Reading:
     tick: Tick
     say: Say
     beside: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
