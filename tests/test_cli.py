@@ -403,6 +403,20 @@ def test_a_plan_of_what_cannot_start_is_a_failure(
     assert planned.stderr.splitlines()[-2] == "error: this cannot start: no AWS region is set"
 
 
+def test_a_plan_without_a_network_shows_what_is_known(
+    call: Callable[..., Ended], config: str, tiny_model_dir: Path
+) -> None:
+    aws = ("--set", "backend=sagemaker", "--set", f"model.id={tiny_model_dir}")
+    nowhere = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "none"}
+    planned = call("plan", "-c", config, "--json", *aws, **nowhere, **keys)
+    shown = json.loads(planned.stdout)
+    [unknown] = [check for check in shown["checks"] if not check["ok"]]
+    assert (planned.code, unknown["what"], unknown["unknown"], shown["usd_per_hour"]) == (5, "credentials", True, None)
+    assert len(shown["instances"]) > 3
+    assert planned.stderr.splitlines()[-2].startswith("error: nobody knows whether this can start: cannot find out")
+
+
 def test_the_option_for_sets_the_time_of_the_config(call: Callable[..., Ended], config: str) -> None:
     assert_error(call("deploy", "-c", config, "--for", "soon"), "deploy.expires_after")
     assert_error(call("deploy", "-c", config, "--for", "4h"), "no trained model")

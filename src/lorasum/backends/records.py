@@ -68,6 +68,7 @@ class Check:
         found: what is there, or what is wrong with it.
         fix: what to do about it; empty if it is right.
         stops_training: whether the training cannot start if it is not right; otherwise only the endpoint cannot.
+        unknown: whether nobody could be asked just now; `ok` is false then.
     """
 
     what: str
@@ -75,6 +76,7 @@ class Check:
     found: str
     fix: str = ""
     stops_training: bool = True
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import typer
 from lorasum.cli.backends import backend
 from lorasum.cli.interrupts import interrupts
 from lorasum.cli.options import ConfigFile, Json, Overrides, Quiet, Sets, Verbose, settings
-from lorasum.errors import BackendError, LorasumError, OverdueError, ScoreError
+from lorasum.errors import BackendError, LorasumError, OutageError, OverdueError, ScoreError
 from lorasum.ui import render
 
 
@@ -119,8 +119,11 @@ def raise_failure(result: object) -> None:
     from lorasum.results.training import PlanResult
 
     checks = result.checks if isinstance(result, PlanResult) else ()
-    if wrong := [check for check in checks if check.stops_training and not check.ok]:
+    failed = [check for check in checks if check.stops_training and not check.ok]
+    if wrong := [check for check in failed if not check.unknown]:
         raise BackendError(f"this cannot start: {'; '.join(check.found for check in wrong)}", wrong[0].fix)
+    if failed:
+        raise OutageError(f"nobody knows whether this can start: {failed[0].found}", failed[0].fix)
     torn = result.teardown if isinstance(result, RunResult) else result
     if isinstance(result, BatchPrediction) and result.failures:
         first = result.failures[0]

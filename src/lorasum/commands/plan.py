@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
-from lorasum.errors import ModelError
+from lorasum.errors import HubOutageError, ModelError
 from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
 from lorasum.lifecycle.limits import job_limit
@@ -23,7 +23,7 @@ def plan(run: RunContext) -> PlanResult:
     """The training's work, needs, time and price, the endpoint's price, and what the backend says of its start.
 
     Raises:
-        LorasumError: what is prepared does not fit the config; limits.max_usd is too low; AWS cannot be reached.
+        LorasumError: what is prepared does not fit the config; limits.max_usd is too low.
     """
     prepared = run.ledger.latest(Dataset, run.name, "done")
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
@@ -82,7 +82,7 @@ def _job_checks(job: PlannedJob, estimate: Estimate, prepared: bool) -> list[Che
         _, commit = tokenizer_identity(model)
         config = model_file(model, "config.json")  # a gated model's commit is public, and its files are not
     except ModelError as error:
-        return [Check("model", False, error.message, error.hint)]
+        return [Check("model", False, error.message, error.hint, unknown=isinstance(error, HubOutageError))]
     if config is None:
         return [
             Check("model", False, f"{model.id} has no config.json", "set model.id to a full model: no adapter, no GGUF")

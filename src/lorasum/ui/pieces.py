@@ -29,8 +29,9 @@ def headline(verb: str, what: str, detail: str) -> Text:
 
 
 def mark(check: Check) -> Text:
-    """Whether it is right, stops the training, or is only a warning."""
+    """Whether it is right, stops the training, is unknown, or is only a warning."""
     wrong = Text("  ✗ ", "bold red") if check.stops_training else Text("  ! ", "bold yellow")
+    wrong = Text("  ? ", "bold yellow") if check.unknown else wrong
     return Text("  ✓ ", "green") if check.ok else wrong
 
 

@@ -11,11 +11,7 @@ from lorasum.errors import LorasumError, OutageError
 
 
 def checks(session: Session) -> list[Check]:
-    """Credentials first; where they fail, there is nothing more to ask.
-
-    Raises:
-        OutageError: AWS cannot be reached, so nobody knows whether anything is wrong.
-    """
+    """Credentials first; where they fail, or AWS cannot be reached, there is nothing more to ask."""
     config = session.config
     first = _checked("credentials", lambda: f"account {session.account}, {session.region}")
     if not first.ok:
@@ -43,10 +39,8 @@ def checks(session: Session) -> list[Check]:
 def _checked(what: str, find: Callable[[], str]) -> Check:
     try:
         return Check(what, True, find())
-    except OutageError:
-        raise
     except LorasumError as error:
-        return Check(what, False, error.message, error.hint)
+        return Check(what, False, error.message, error.hint, unknown=isinstance(error, OutageError))
 
 
 def _quota(session: Session, instance_types: Sequence[str], use: InstanceUse, wanted: int = 1) -> str:
