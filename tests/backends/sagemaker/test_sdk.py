@@ -168,6 +168,20 @@ def test_the_sdk_uses_our_client(account: StandIn) -> None:
     assert found._get_client() is here.client("sagemaker")
 
 
+def test_a_notebooks_own_use_of_the_sdk_is_as_before(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+
+    monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", f"s3://{account.bucket}/config.yaml")
+    sdk.create(session(), "Model", MODEL)
+    theirs = sdk.load("resources").Model
+    for own in ({}, {"session": boto3.Session()}):
+        assert theirs.get(MODEL["ModelName"], region="us-east-1", **own).execution_role_arn == ROLE
+    account.calls.clear()
+    theirs.create(model_name="theirs", execution_role_arn=ROLE, region="us-east-1")
+    assert [call for call in account.calls if call.startswith("s3")], "their defaults are read"
+    assert list(account.sagemaker.models) == [MODEL["ModelName"], "theirs"]
+
+
 def test_without_the_sdk_there_is_a_hint() -> None:
     with pytest.raises(BackendError, match="needs sagemaker-core") as error:
         sdk.load("no_such_module")

@@ -8,6 +8,8 @@ back: what is sent is what our builders made and `--dry-run` shows, or nothing i
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -30,16 +32,8 @@ _WORDS = {
 
 _CLIENTS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """By the boto3 session that the SDK is given, and keeps with each resource."""
-
-
-class _NoDefaults:
-    """Takes the place of the SDK's reader of ~/.config/sagemaker and /etc: it finds nothing."""
-
-    def load_default_configs_for_resource_name(self, resource_name: str) -> dict[str, Any]:
-        return {}
-
-    def get_resolved_config_value(self, attribute: str, defaults: object, global_defaults: object) -> None:
-        return None
+_IS_OURS = ContextVar("is_ours", default=False)
+"""Whether what the SDK is sending is a request of ours."""
 
 
 def load(module: str) -> Any:
@@ -105,15 +99,27 @@ def delete(resource: Any) -> None:
 
 
 def _class(session: Session, kind: str) -> Any:
-    """A class of the SDK, which uses our client: its time-outs, retries and name, and the config's profile.
+    _CLIENTS[session.boto3_session] = session.client("sagemaker")
+    return getattr(_resources(), kind)
 
-    By itself it makes a client of each of four services, three of which nobody asks.
+
+@cache
+def _resources() -> Any:
+    """The SDK's resources, which use our client with our sessions, and read no files for our requests.
+
+    Our client has time-outs, retries, a name and the config's profile. By itself the SDK makes a client of each of four
+    services, three of which nobody asks. Whoever else uses it in this process, such as a notebook, finds it unchanged.
     """
     resources = load("resources")
-    resources.Base.config_manager = _NoDefaults()
-    _CLIENTS[session.boto3_session] = session.client("sagemaker")
-    resources.Base.get_sagemaker_client = staticmethod(lambda session, **_: _CLIENTS[session])
-    return getattr(resources, kind)
+    base, files = resources.Base, resources.Base.config_manager
+    make_client, read = base.get_sagemaker_client, files.load_default_configs_for_resource_name
+
+    def client(session: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return _CLIENTS[session] if session in _CLIENTS else make_client(session, *args, **kwargs)
+
+    base.get_sagemaker_client = staticmethod(client)
+    files.load_default_configs_for_resource_name = lambda resource_name: {} if _IS_OURS.get() else read(resource_name)
+    return resources
 
 
 def _where(session: Session) -> dict[str, Any]:
@@ -161,9 +167,11 @@ def _exactly(session: Session, operation: str, request: dict[str, Any], asked: l
 
     events = session.client("sagemaker").meta.events
     events.register("provide-client-params.sagemaker", sent)
+    before = _IS_OURS.set(True)
     try:
         yield
     finally:
+        _IS_OURS.reset(before)
         events.unregister("provide-client-params.sagemaker", sent)
 
 
