@@ -250,6 +250,23 @@ def test_quotes_may_be_escaped_by_a_backslash(tmp_path: Path, delimiter: str) ->
     assert kept(write(tmp_path / "t.csv", twice)) == [{"dialogue": "Ana: C:\\", "summary": 'Ana says "ok\\".'}]
 
 
+def test_quotes_may_be_single_or_letters_as_any_other(tmp_path: Path) -> None:
+    single = "dialogue,summary\n'Ana: hi, it''s me\nBen: yo','They greet.'\n'Ana: so, bye','Ana leaves.'\n"
+    assert kept(write(tmp_path / "t.csv", single)) == [
+        {"dialogue": "Ana: hi, it's me\nBen: yo", "summary": "They greet."},
+        {"dialogue": "Ana: so, bye", "summary": "Ana leaves."},
+    ]
+    letters = "dialogue,summary\n'tis late,'Late' it is\nno,'tis not\n"
+    assert [row["summary"] for row in kept(write(tmp_path / "t.csv", letters))] == ["'Late' it is", "'tis not"]
+    bare = 'dialogue\tsummary\n"Big" Ana: hi\tAna greets.\nBen: 5" or 6"?\t"Five" it is.\n'
+    assert kept(write(tmp_path / "t.tsv", bare)) == [
+        {"dialogue": '"Big" Ana: hi', "summary": "Ana greets."},
+        {"dialogue": 'Ben: 5" or 6"?', "summary": '"Five" it is.'},
+    ]
+    with pytest.raises(DataError, match="not CSV"):
+        kept(write(tmp_path / "t.tsv", bare + '"Ana: bye"\tAna leaves.\n'))
+
+
 @pytest.mark.parametrize("above", ["Chats of June\n", "Chats,June\n\n", "# a\n# b\n", ",,\n", "\ufeff"])
 def test_lines_above_the_header_of_a_table_are_passed_over(tmp_path: Path, above: str) -> None:
     said: list[str] = []

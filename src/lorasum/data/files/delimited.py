@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
+from typing import Any
 
 from lorasum.config.data import Columns
 from lorasum.data.chats.written import is_unicode
@@ -20,6 +21,7 @@ _LINES_AHEAD, _RECORDS_AHEAD = 1000, 10
 _TITLES = 10  # lines that may stand above the header
 _LONGEST_HEADER = 100_000  # characters
 _ESCAPE = re.compile(r"\\([\\\"])")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
 
 
@@ -41,7 +43,8 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
         delimiter = _delimiter(reading, lines)
         spaced = _is_spaced(lines, delimiter)
         lines.escaped = _has_escaped_quotes(file, delimiter)
-        reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced)
+        quotes = _quotes(lines, file, delimiter)
+        reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced, **quotes)
         header: list[str] = []
         for place, fields in _records(reading, file, lines, reader):
             if isinstance(fields, Rejected):
@@ -157,6 +160,41 @@ def _is_spaced(lines: _Lines, delimiter: str) -> bool:
         return False
     always = len(plain) > 2 and all(any(re.match(' +"', field) for field in record) for record in plain[1:])
     return len({*map(len, skipped)}) == 1 and (always or len({*map(len, plain)}) > 1)
+
+
+def _quotes(lines: _Lines, file: Opened, delimiter: str) -> dict[str, Any]:
+    """How fields are quoted, for csv.reader: by `"` as a rule, by `'`, or not at all, as in some files of tabs."""
+    if _has_single_quotes(lines, delimiter):
+        return {"quotechar": "'"}
+    if delimiter == "\t" and not lines.escaped and _has_bare_quotes(file):
+        return {"quoting": csv.QUOTE_NONE}
+    return {}
+
+
+def _has_single_quotes(lines: _Lines, delimiter: str) -> bool:
+    """Whether `'` quotes fields: each of the first records has such a field, and all have as many as the header."""
+    quoted = re.compile(rf"'|.*{re.escape(delimiter)} *'")
+    if not quoted.match(lines.peek(2)[1]):
+        return False
+    ahead = [line for line in lines.peek(_LINES_AHEAD) if line.strip() and len(line) < _LONGEST_HEADER]
+    records = csv.reader(ahead, strict=True, delimiter=delimiter, quotechar="'")
+    try:
+        width, at = len(next(records)), records.line_num
+        for record in records:
+            if len(record) != width or not quoted.match(ahead[at]):
+                return False
+            at = records.line_num
+    except csv.Error:
+        return False
+    return True
+
+
+def _has_bare_quotes(file: Opened) -> bool:
+    """Whether `"` is a letter as any other in a file of tabs: it is no CSV else, and each line has as many fields."""
+    text = file.head.decode("utf-8", "replace").rstrip("\r\n")
+    rows = [line.split("\t") for line in (text if file.whole else text.rpartition("\n")[0]).split("\n")]
+    quoted = (field for row in rows for field in row if _QUOTED.fullmatch(field.strip()))
+    return len({*map(len, rows)}) == 1 and not _is_csv(text, file, "\t") and not any(quoted)
 
 
 def _lines_above_header(lines: _Lines, columns: Columns) -> int:
