@@ -1,7 +1,9 @@
 """Endpoints that others depend on: what serves stays, what is billed goes first, and limits are not renewed."""
 
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -134,6 +136,34 @@ def test_an_update_right_after_anothers_first_deploy_is_undone(
     assert deletions(there.aws) == 0
     there.aws.faults = []
     assert there.call("deploy")["reused"]
+
+
+def test_ctrl_c_deletes_an_endpoint_that_is_shown_late(there: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for one that was never created, and was billed without end."""
+    create = there.aws.sagemaker.CreateEndpoint
+    there.aws.sagemaker.late_looks = 4
+
+    def interrupted(request: dict[str, Any]) -> dict[str, Any]:
+        created = create(request)
+        os.kill(deploy.pid, signal.SIGINT)
+        return created
+
+    monkeypatch.setattr(there.aws.sagemaker, "CreateEndpoint", interrupted)
+    deploy = there.start("deploy")
+    assert deploy.wait().interrupted()
+    assert deletions(there.aws) == 1
+    assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+
+
+def test_an_endpoint_that_is_not_shown_stays_on_record(there: Account) -> None:
+    there.aws.sagemaker.late_looks = 1000
+    said = there.run("deploy")
+    assert said.code == 5
+    assert "was asked to create endpoint tiny, and does not show it" in said.stderr
+    assert "endpoint tiny may be running, and billed, until `lorasum teardown` removes it" in said.stderr
+    there.aws.sagemaker.endpoints["tiny"].late = 0, None
+    assert there.run("status").code == 3
+    assert there.call("teardown", "--yes")["removed"]
 
 
 def test_what_is_free_keeps_no_endpoint_from_being_deleted(there: Account) -> None:

@@ -90,6 +90,8 @@ class Endpoint:
             "LastModifiedTime": now,
             "ProductionVariants": [],
         }
+        self.late: tuple[int, dict[str, Any] | None] = 0, None
+        """How often it is shown as it was before, and that: an update is shown late, or that it was created."""
         self.server: Server | None = None
         self.config: dict[str, Any] = {}  # of what serves now
         self.instance_type = instance
@@ -103,8 +105,16 @@ class Endpoint:
         """How many it runs on; autoscaling changes that, and so may a test."""
         return sum(variant["CurrentInstanceCount"] for variant in self.description["ProductionVariants"])
 
+    def shown(self) -> dict[str, Any]:
+        """What DescribeEndpoint answers now."""
+        looks, before = self.late
+        self.late = max(looks - 1, 0), before
+        if looks and before is None:
+            raise RefusalError("ValidationException", f'Could not find endpoint "{self.description["EndpointName"]}".')
+        return before if looks and before else self.description
+
     def update(self, config: dict[str, Any], model: dict[str, Any], keep_size: bool) -> None:
-        self.description["EndpointStatus"] = "Updating"
+        self.description |= {"EndpointStatus": "Updating", "LastModifiedTime": time.time()}
         size = self.instances if keep_size else None
         threading.Thread(target=self._bring_up, args=(config, model, size), daemon=True).start()
 

@@ -38,6 +38,8 @@ class Operations:
         """How long a container may take to answer a request."""
         self.may_deregister = True
         """Whether the user may turn autoscaling off, which SageMaker does for them when they delete an endpoint."""
+        self.late_looks = 0
+        """How often what was created or updated, of endpoints, is not shown yet."""
         self._lock = threading.RLock()
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +148,7 @@ class Operations:
         self._refuse_beyond_quota(f"{instance} for endpoint usage", self._serving(instance))
         arn = self._arn("endpoint", name, request)
         self.endpoints[name] = Endpoint(name, arn, config, model, self.aws, instance, self._has_network(model))
+        self.endpoints[name].late = self.late_looks, None
         return {"EndpointArn": arn}
 
     def UpdateEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -155,12 +158,12 @@ class Operations:
         config, model = self._configured(request["EndpointConfigName"])
         kind = config["ProductionVariants"][0].get("InstanceType", endpoint.instance_type)
         self._refuse_beyond_quota(f"{kind} for endpoint usage", self._serving(kind) + endpoint.instances - 1)
-        endpoint.network = self._has_network(model)
+        endpoint.network, endpoint.late = self._has_network(model), (self.late_looks, dict(endpoint.description))
         endpoint.update(config, model, keep_size=request.get("RetainAllVariantProperties", False))
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
     def DescribeEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._endpoint(request).description
+        return self._endpoint(request).shown()
 
     def DeleteEndpoint(self, request: dict[str, Any]) -> None:
         endpoint = self._endpoint(request)
@@ -172,7 +175,8 @@ class Operations:
         endpoint.delete()
 
     def ListEndpoints(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"Endpoints": _named([e.description for e in self.endpoints.values()], "EndpointName", request)}
+        shown = [e.description for e in self.endpoints.values() if e.late[0] == 0]
+        return {"Endpoints": _named(shown, "EndpointName", request)}
 
     def AddTags(self, request: dict[str, Any]) -> dict[str, Any]:
         known = {tag["Key"]: tag["Value"] for tag in self.tags[request["ResourceArn"]] + request["Tags"]}

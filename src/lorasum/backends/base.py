@@ -184,7 +184,8 @@ class Backend(Protocol):
 
         Raises:
             BackendError: it did not start in `spec.startup_timeout`, or its port is taken; the message holds the
-                log's last lines, and nothing is left running.
+                log's last lines. After this, as after Ctrl-C, `delete_endpoint` removes what there may be of it.
+            UnseenError: nobody knows whether it was created.
         """
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:

@@ -71,6 +71,17 @@ def test_an_update_whose_answer_is_lost_goes_on(
     assert account.calls.count(update) == 2
 
 
+def test_what_is_shown_late_is_waited_for(account: StandIn, backend: SageMakerBackend) -> None:
+    """A new endpoint was written off, and an updated one called rolled back: the model that it got was deleted."""
+    account.sagemaker.late_looks = 4
+    for name in ("first", "second"):
+        assert serve(account, backend, name).artifact.endswith(f"/{name}/")
+        state = backend.endpoint_state("chats", "chats")
+        assert state.ref
+        assert state.ref.artifact.endswith(f"/{name}/")
+    assert account.calls.count("sagemaker DeleteEndpoint") == 0
+
+
 def test_an_update_that_is_refused_is_an_error(account: StandIn, backend: SageMakerBackend) -> None:
     serve(account, backend, "first")
     account.faults = [Fault("UpdateEndpoint$", "error")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lorasum.aws import error_code
 from lorasum.backends.sagemaker import parts, schedules, sdk
 from lorasum.backends.sagemaker.endpoint_requests import TAG_START
-from lorasum.backends.sagemaker.endpoint_states import MOVING, describe
+from lorasum.backends.sagemaker.endpoint_states import MOVING, awaited, describe
 from lorasum.backends.sagemaker.job_requests import TAG_RUN
 from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import tags_of
@@ -39,7 +39,7 @@ def delete(session: Session, run: str, name: str, mark: str) -> bool:
     Args:
         mark: of the start that made it; one that another start made is left alone. Empty: whichever did.
     """
-    described = sdk.awaited(session, "Endpoint", name)
+    described = awaited(session, name)
     if described:
         tags = own_tags(session, described, run)
         if mark and tags.get(TAG_START) != mark:

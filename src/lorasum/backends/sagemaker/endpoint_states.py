@@ -1,5 +1,6 @@
 """What SageMaker shows of endpoints: their states, what they serve, and their logs."""
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -7,12 +8,14 @@ from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointState
 from lorasum.backends.sagemaker import parts, sdk
 from lorasum.backends.sagemaker.logs import Log
-from lorasum.backends.sagemaker.session import Session
+from lorasum.backends.sagemaker.session import Session, poll_seconds
 from lorasum.backends.sagemaker.tags import of_run
+from lorasum.errors import UnseenError
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import Endpoint
 
+_LOOKS = 8  # at an endpoint, before it counts as not created or not updated
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 SERVING = {
     "InService": "",
@@ -64,6 +67,33 @@ def live(session: Session, run: str) -> list[RunningResource]:
 
 def describe(session: Session, name: str) -> "Endpoint | None":
     return sdk.get(session, "Endpoint", name)
+
+
+def awaited(session: Session, name: str) -> "Endpoint | None":
+    """The endpoint, asked for through an outage; None if there is none.
+
+    SageMaker may show late what this command has asked it to create or update, so it is asked several times.
+
+    Raises:
+        UnseenError: it was asked to create the endpoint, and does not show one.
+    """
+    for _ in range(_LOOKS):
+        described = sdk.awaited(session, "Endpoint", name)
+        if name not in session.asked or look(described) != session.asked[name]:
+            break
+        time.sleep(poll_seconds())
+    else:
+        if described is None:
+            raise UnseenError(
+                f"SageMaker was asked to create endpoint {name}, and does not show it", "run `lorasum status`"
+            )
+    session.asked.pop(name, None)
+    return described
+
+
+def look(described: "Endpoint | None") -> object:
+    """What a creation or an update changes at once."""
+    return described and (described.endpoint_status, described.last_modified_time)
 
 
 def served_artifact(session: Session, described: "Endpoint") -> str:

@@ -23,7 +23,15 @@ from lorasum.backends.sagemaker.endpoint_requests import (
     part_name,
     update_request,
 )
-from lorasum.backends.sagemaker.endpoint_states import MOVING, SERVING, describe, log_tail, served_artifact
+from lorasum.backends.sagemaker.endpoint_states import (
+    MOVING,
+    SERVING,
+    awaited,
+    describe,
+    log_tail,
+    look,
+    served_artifact,
+)
 from lorasum.backends.sagemaker.invoke import invoke, stream
 from lorasum.backends.sagemaker.place import place_of, shown_place
 from lorasum.backends.sagemaker.quotas import check_quotas, tell_of_less_growth
@@ -60,26 +68,21 @@ class Endpoints:
         if described is None:
             check_quotas(session, config.endpoint_instance_types, "endpoint")
             tell_of_less_growth(session, config.endpoint_instance_types, config.max_instances)
-        try:
-            model = model_request(name, served, place, config)
-            _create(lambda: sdk.create(session, "Model", model))
-            configuration = endpoint_config_request(name, served, place, config)
-            _create(lambda: sdk.create(session, "EndpointConfig", configuration))
-            if described is None:
-                request = endpoint_request(spec.name, name, place, config, spec.mark)
-                _create(lambda: sdk.create(session, "Endpoint", request))
-            elif described.endpoint_config_name != name:
-                _remember(session, spec, described)
-                _update(session, described, name)
-            ended = _wait_until_still(session, spec.name)
-            if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
-                scaling.turn_on_or_off(session, spec.name)
-                seconds = load_seconds(served, config)
-                return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
-        except BaseException:
-            if described is None:
-                self.delete_endpoint(spec.run, spec.name, spec.mark)
-            raise
+        model = model_request(name, served, place, config)
+        _create(lambda: sdk.create(session, "Model", model))
+        configuration = endpoint_config_request(name, served, place, config)
+        _create(lambda: sdk.create(session, "EndpointConfig", configuration))
+        if described is None:
+            request = endpoint_request(spec.name, name, place, config, spec.mark)
+            _ask(session, spec.name, None, lambda: sdk.create(session, "Endpoint", request))
+        elif described.endpoint_config_name != name:
+            _remember(session, spec, described)
+            _update(session, described, name)
+        ended = _wait_until_still(session, spec.name)
+        if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
+            scaling.turn_on_or_off(session, spec.name)
+            seconds = load_seconds(served, config)
+            return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
         raise self._did_not_start(spec, ended, is_new=described is None)
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
@@ -190,15 +193,26 @@ def _update(session: Session, endpoint: "Endpoint", configuration: str) -> None:
     scaling.turn_off(session, endpoint.endpoint_name)  # SageMaker refuses to update an endpoint that is autoscaled
     request = update_request(endpoint.endpoint_name, configuration, session.config)
     try:
-        _create(lambda: sdk.update(session, endpoint, request))
+        _ask(session, endpoint.endpoint_name, look(endpoint), lambda: sdk.update(session, endpoint, request))
     except BackendError as error:
         if error_code(error.__cause__) == "ResourceLimitExceeded":
             raise BackendError(error.message, _TWICE) from error
         if error_code(error.__cause__) not in TAKEN and not isinstance(error, OutageError):
             raise
-        now = sdk.awaited(session, "Endpoint", endpoint.endpoint_name)
+        now = awaited(session, endpoint.endpoint_name)
         if now is None or (now.endpoint_status not in MOVING and now.endpoint_config_name != configuration):
             raise  # else the answer was lost, and boto3 has asked for it a second time
+
+
+def _ask(session: Session, name: str, before: object, call: Callable[[], object]) -> None:
+    """Make a call that creates or updates an endpoint, which had this look before."""
+    session.asked[name] = before
+    try:
+        _create(call)
+    except BackendError as error:
+        if not isinstance(error, OutageError):  # it was refused
+            session.asked.pop(name)
+        raise
 
 
 def _create(call: Callable[[], object]) -> None:
@@ -219,7 +233,7 @@ def _create(call: Callable[[], object]) -> None:
 def _wait_until_still(session: Session, name: str) -> "Endpoint | None":
     """Wait until the endpoint is no longer changing and return its description; None if there is none."""
     began, told = time.monotonic(), ""
-    while described := sdk.awaited(session, "Endpoint", name):
+    while described := awaited(session, name):
         status = described.endpoint_status
         if status not in MOVING:
             return described

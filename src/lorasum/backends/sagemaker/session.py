@@ -34,6 +34,8 @@ class Session:
         """Whether the price list has not answered: it is not asked again."""
         self.deleting: set[str] = set()
         """Endpoints that this command has asked to be deleted, and has not seen gone."""
+        self.asked: dict[str, object] = {}
+        """Endpoints that it has asked to be created or updated, and how they looked before: SageMaker shows it late."""
 
     def warn_once(self, text: str) -> None:
         """Show a warning, unless it was shown before."""
