@@ -11,7 +11,15 @@ from shared.names import EXPECT_GPU
 
 LOST = 70
 """Exit status of a process whose GPU answers nothing more."""
-_NO_MEMORY = ("DefaultCPUAllocator", "Cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = (
+    "DefaultCPUAllocator",  # PyTorch's in main memory
+    "Cannot allocate memory",  # Linux
+    "CUDA error: out of memory",  # CUDA and its driver, asked without PyTorch's allocator
+    "CUDA driver error: out of memory",
+    "Cuda failure 2 'out of memory'",  # NCCL
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",  # cuBLAS makes itself a buffer
+)
 
 
 class GpuLostError(RuntimeError):
@@ -62,9 +70,21 @@ def avoid_fragmentation(environ: MutableMapping[str, str]) -> None:
     which goes on after such an error, does not ask for it. A training goes on only where it writes summaries: at the
     worst it ends with that error, and starts again from its newest checkpoint.
     """
-    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # the second is the name before PyTorch 2.9
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # 2.6 to 2.9 need the second (pytorch/pytorch#183387)
     if not any(name in environ for name in names):
-        environ[names[0]] = "expandable_segments:True"
+        environ.update(dict.fromkeys(names, "expandable_segments:True"))
+
+
+def leave_cudnn_attention() -> None:
+    """Have PyTorch compute attention by FlashAttention instead of cuDNN, which it prefers on an H100 or newer.
+
+    cuDNN makes a plan for each new length of a row or of an example: 0.03 to 1 s for nearly every example, and for each
+    token that is generated (modelscope/FunASR#3704). And on a B200 models wrote wrong text with it
+    (pytorch/pytorch#193893).
+    """
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def gpu_fault(environ: Mapping[str, str]) -> str | None:

@@ -24,7 +24,7 @@ from generation.request import Request, RequestError
 from generation.request import read_request as input_fn
 from generation.rows import AbandonedError, Row, TooLargeError
 from generation.scheduling import Scheduler, check, fill
-from gpu import LOST, GpuLostError, gpu_fault, serving_dtype
+from gpu import LOST, GpuLostError, gpu_fault, leave_cudnn_attention, serving_dtype
 from shared.container_limits import limit_threads
 from shared.names import BASE_MODEL, HUB_TOKEN_ARN, RECORD_FILE
 from shared.records import ArtifactRecord, from_json
@@ -93,6 +93,7 @@ def model_fn(model_dir: str) -> Served:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    leave_cudnn_attention()
     limit_threads()
     if os.environ.get(HUB_TOKEN_ARN):
         from hub_token import hub_token  # lies beside this file

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.arguments import Arguments, Folders
 from engine.failure import TrainingError
-from gpu import first_line
+from gpu import first_line, is_out_of_memory
 from shared.base_config import check_data_fits, look_at_description, read_config
 from shared.names import INPUT_IDS
 from shared.records import DatasetFacts
@@ -163,18 +163,14 @@ def tried_out(model: Any, plan: "Plan", splits: "tuple[Packs, Packs]") -> "Packe
         TrainingError: the model cannot be run. With weights in main memory a few architectures cannot: those that
             multiply by a layer's weight themselves, instead of calling the layer, which would fetch it.
     """
-    import torch
-
     from engine.packed_loss import PackedLoss
     from engine.packs import longest_example
 
     try:
         longest, sample = longest_example(*splits), splits[0][0][INPUT_IDS]
         return PackedLoss(model, longest, plan.arguments, sample, plan.takes_packs)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        if not plan.shared_bytes:
+        if not plan.shared_bytes or is_out_of_memory(error):
             raise
         raise TrainingError(
             f"this architecture does not run with its weights in main memory: {first_line(error)}",

@@ -22,7 +22,7 @@ import launch
 from engine.arguments import Arguments, Folders, parse_arguments, read_folders
 from engine.failure import PeerLostError, TrainingError, write_failure
 from engine.metrics import Metrics
-from gpu import avoid_fragmentation, gpu_fault, serving_dtype
+from gpu import avoid_fragmentation, gpu_fault, leave_cudnn_attention, serving_dtype
 from loading import Loaded, load
 from shared.container_limits import limit_threads
 from shared.events import MERGE_LEFT_OUT, ProgressEvent, SavedEvent, StartEvent, WarningEvent
@@ -85,6 +85,7 @@ def train(arguments: Arguments, folders: Folders) -> int:
     from engine.libraries import import_libraries
 
     import_libraries(arguments.quantization)
+    leave_cudnn_attention()
     limit_threads()
     group = join(os.environ)
     names = [name for name in os.environ.get(REPORT_TO, "").split(",") if name and group.is_first]
@@ -226,14 +227,14 @@ def start_event(
     parts = process_memory.process_parts(plan, loaded.device.type, loaded.dtype)
     planned = schedule.plan_steps(arguments, packs)
     quantized, whole = model.count_layers(loaded.model)
-    sizes = [(p.numel(), p.requires_grad) for p in loaded.model.parameters()]
+    trained, all_of_them = loaded.model.get_nb_trainable_parameters()  # a parameter in NF4 has half as many numbers
     return StartEvent(
         device=device_name(loaded.device),
         compute_dtype=str(loaded.dtype).removeprefix("torch."),
         dtype_reason=loaded.reason,
         quantization=arguments.quantization,
-        parameters=sum(size for size, trained in sizes if not trained),
-        trainable_parameters=sum(size for size, trained in sizes if trained),
+        parameters=all_of_them - trained,
+        trainable_parameters=trained,
         lora_targets=tuple(loaded.targets),
         packs=packs,
         tokens=tokens,

@@ -30,7 +30,7 @@ class Weight:
 
 
 def look_at_base(folder: Path) -> dict[str, StoredTensor]:
-    """base_look.look_at_folder, with the model types that transformers knows; the tensors by their names in the files.
+    """base_files.look_at_folder, with the model types that transformers knows; the tensors by their names in the files.
 
     Raises:
         TrainingError: the folder's model cannot be trained.

@@ -29,9 +29,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from engine.arguments import Arguments
+from gpu import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -114,10 +113,9 @@ class Checkpoints:
         """
         try:
             yield
-        except (OSError, torch.OutOfMemoryError):
-            raise
-        except Exception:
-            if resumed_from and step_of(resumed_from) == self._newest:
+        except Exception as error:
+            says_nothing = isinstance(error, OSError) or is_out_of_memory(error)
+            if not says_nothing and resumed_from and step_of(resumed_from) == self._newest:
                 failures = self._failures()
                 failures[resumed_from.name] = failures.get(resumed_from.name, 0) + 1
                 self._failures_file.write_text(json.dumps(failures), encoding="utf-8")

@@ -2,13 +2,20 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gpu import first_line, is_out_of_memory
 from shared.errors import TrainingError
 from shared.failure import Failure, failure_text
 from shared.names import FAILURE_FILE
 
-__all__ = ["MergeRefusedError", "PeerLostError", "TrainingError", "write_failure"]
+if TYPE_CHECKING:
+    from engine.fitting import Plan
+
+__all__ = ["MergeRefusedError", "PeerLostError", "TrainingError", "explain_lack_of_memory", "write_failure"]
 
 
 class MergeRefusedError(TrainingError):
@@ -17,6 +24,21 @@ class MergeRefusedError(TrainingError):
 
 class PeerLostError(ConnectionError):
     """Another process of the training has ended, and its own message says why."""
+
+
+@contextmanager
+def explain_lack_of_memory(plan: "Plan") -> Iterator[None]:
+    """In this block, say what would help if memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory: {first_line(error)} The estimate was {plan.memory}, "
+            f"with {plan.free / 2**30:.2f} GiB free before loading",
+            "lower data.max_length or training.per_device_batch_size, or set training.gradient_checkpointing: true",
+        ) from error
 
 
 def write_failure(output: Path, error: BaseException) -> bool:

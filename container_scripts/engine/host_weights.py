@@ -28,7 +28,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -174,5 +174,7 @@ def _pin(mapped: mmap.mmap, device: torch.device) -> None:
     address = torch.frombuffer(mapped, dtype=torch.uint8).data_ptr()
     if error := int(runtime.cudaHostRegister(address, len(mapped), 0)):
         _log.warning("the shared base model cannot be pinned (CUDA error %d): copies to the GPU are slower", error)
+        with suppress(RuntimeError):  # CUDA keeps the error, and the next kernel would report it as its own
+            torch.zeros(1, device=device)
         return
     weakref.finalize(mapped, runtime.cudaHostUnregister, address).atexit = False

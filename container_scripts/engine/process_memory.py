@@ -75,12 +75,14 @@ def give_back() -> None:
 
 
 def peak_bytes(device: torch.device, others: int = 0) -> int:
-    """Most bytes held at once up to now: by tensors on a GPU, or else by this whole process in the main memory.
+    """Most bytes held at once up to now: by PyTorch on a GPU, or else by this whole process in the main memory.
+
+    On a GPU these are more than its tensors: what the allocator keeps between them counts, for it is what runs out.
 
     Args:
         others: of what processes share in main memory, the part of the other ones.
     """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024 - others

@@ -21,8 +21,7 @@ Time. Generating summaries for an evaluation (scorer.py) is counted by itself, a
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +31,7 @@ from engine.batches import Batch
 from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
 from engine.evaluation import evaluate
-from engine.failure import PeerLostError, TrainingError
-from engine.fitting import Plan
+from engine.failure import PeerLostError, TrainingError, explain_lack_of_memory
 from engine.gradients import Gradients
 from engine.metrics import Metrics
 from engine.packs import name_packs
@@ -66,7 +64,7 @@ def train_adapter(
         OSError: a checkpoint cannot be written.
     """
     counted = resume_from if setup.group.is_first else None
-    with stop.deferred(), _explained(setup.plan), checkpoints.counting_failures(counted):
+    with stop.deferred(), explain_lack_of_memory(setup.plan), checkpoints.counting_failures(counted):
         training = _Training(setup, metrics, stop, checkpoints)
         if resume_from:
             training.resume(resume_from)
@@ -285,16 +283,3 @@ class _Training:
         if self._progress.step and self._group.is_first:
             state = self._setup.model, self._optimizer, self._scaler, self._progress
             self._checkpoints.save(self._progress.step, lambda folder: save_state(folder, *state))
-
-
-@contextmanager
-def _explained(plan: Plan) -> Iterator[None]:
-    """Say what would help if the device runs out of memory."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"out of GPU memory: {str(error).splitlines()[0]} The estimate was {plan.memory}, "
-            f"with {plan.free / 2**30:.2f} GiB free before loading",
-            "lower data.max_length or training.per_device_batch_size, or set training.gradient_checkpointing: true",
-        ) from error

@@ -18,7 +18,7 @@ ROOM = 64
 
 
 def with_room(joinable: Any) -> Any:
-    """A cache that `caches.is_joinable`, with room in its layers of keys and values. It is used as before."""
+    """A cache that `kv_cache.is_joinable`, with room in its layers of keys and values. It is used as before."""
     for layer in joinable.layers:
         if getattr(layer, "keys", None) is not None:
             kind: Any = type(layer)

@@ -126,8 +126,8 @@ class DoneEvent:
         generation_seconds: what generating and scoring summaries took of that.
         evaluation_seconds: what computing the test loss took, in `evaluations` evaluations.
         not_merged: why the artifact has the adapter alone; empty if it has the merged model too.
-        peak_memory_bytes: most that was held at once: of the GPU's memory by tensors, or else of the machine's by the
-            process.
+        peak_memory_bytes: most that was held at once: of the GPU's memory by PyTorch, free pieces of it too, or
+            else of the machine's by the process.
     """
 
     train_loss: float | None

@@ -3,8 +3,7 @@
 Most mixtures of experts hold, for example, the down projections of all experts of a layer as one parameter,
 (experts, out_features, in_features), not a layer. PEFT adapts such a parameter as a whole (`target_parameters`).
 
-The container imports this file as `lora_targets`, and the client, where it has torch, the same file as
-`lorasum.shared.lora_targets`: a name that is wrong is refused before anything is paid for.
+The client reads it too, where it has torch: a name that is wrong is refused before anything is paid for.
 """
 
 from collections.abc import Collection

@@ -19,6 +19,8 @@ import launch
 def main(program: Any) -> int:
     if launch.ranks(os.environ):
         return int(program.main())  # the parent, which needs no torch
+    import torch
+
     from pretend_gpu import pretend_gpu
 
     leave_model = getattr(program, "leave_model", None)
@@ -30,7 +32,9 @@ def main(program: Any) -> int:
             return leave_model(*arguments)
 
         program.leave_model = leave_alone
-        return int(program.main())
+        code = int(program.main())
+        assert not torch.backends.cuda.cudnn_sdp_enabled(), "a newer GPU would make a plan for each length"
+        return code
 
 
 program = import_module(os.environ["PRETENDED"])

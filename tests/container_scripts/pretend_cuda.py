@@ -50,8 +50,14 @@ class Event:
 class Cudart:
     """The calls of the runtime that are made by hand."""
 
+    def __init__(self, gpu: Any) -> None:
+        self._gpu = gpu
+
     def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802  its own name
-        return 0
+        if self._gpu.pins:
+            return 0
+        self._gpu.last_error = "out of memory"
+        return 2
 
     def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
         return 0
@@ -172,7 +178,7 @@ def _memory(gpu: Any, memory: int) -> dict[str, Any]:
         "mem_get_info": lambda: (memory - gpu.held, max(memory, 24 << 30)),
         "memory_allocated": lambda: gpu.held,
         "memory_reserved": lambda: gpu.held,
-        "max_memory_allocated": lambda: gpu.peak,
+        "max_memory_reserved": lambda: gpu.peak,
         "reset_peak_memory_stats": reset,
         "synchronize": lambda: gpu.wait("synchronize"),
     }
@@ -187,5 +193,5 @@ def _streams(gpu: Any, current: Stream) -> dict[str, Any]:
         "default_stream": _says(current),
         "stream": lambda _: nullcontext(),
         "device": lambda _: nullcontext(),
-        "cudart": Cudart,
+        "cudart": lambda: Cudart(gpu),
     }

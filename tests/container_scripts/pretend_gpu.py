@@ -101,6 +101,8 @@ class PretendGpu(TorchDispatchMode):
         moving: whether our code, and not PyTorch's, asks for a copy on a device.
         in_formula: whether a function of PyTorch is under way that makes tensors beside those that it is given.
         lately: whether the last operation was of tensors that are on it.
+        pins: whether main memory can be pinned for it.
+        last_error: of a call of CUDA's runtime: the next kernel reports it as its own.
     """
 
     def __init__(self, capability: tuple[int, int], index: int = 0, count: int = 1) -> None:
@@ -113,6 +115,7 @@ class PretendGpu(TorchDispatchMode):
         self.held = self.peak = 0
         self.computing = 0
         self.moving = self.in_formula = self.lately = False
+        self.pins, self.last_error = True, ""
 
     def has(self, tensor: Any) -> bool:
         """Whether a tensor is on it."""
@@ -165,6 +168,9 @@ class PretendGpu(TorchDispatchMode):
             there = bool(here) or (name != "aten::_to_copy" and (self.in_formula or self.lately))
         else:
             there = bool(here) if asked is None else asked.type == "cuda"
+        if there and self.last_error:
+            error, self.last_error = self.last_error, ""
+            raise RuntimeError(f"CUDA error: {error}")
         if here:
             self._check(func, name, args, kwargs, here, tensors)
         self._count_waits(name, args, kwargs, here, tensors, there)

@@ -206,7 +206,14 @@ def test_two_failed_resumes_lead_to_the_checkpoint_before(folder: Path, caplog: 
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), torch.OutOfMemoryError("busy"), SystemExit(143)]
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        torch.OutOfMemoryError("busy"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+        SystemExit(143),
+    ],
 )
 def test_an_error_that_says_nothing_about_a_checkpoint_is_not_counted(folder: Path, error: BaseException) -> None:
     def fail(_event: Event) -> bool:

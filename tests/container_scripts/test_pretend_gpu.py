@@ -2,7 +2,9 @@
 
 from collections import Counter
 from itertools import pairwise
+from mmap import mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from unittest.mock import ANY
 
@@ -18,7 +20,7 @@ from engine.batches import collate, on_device
 from engine.experts_forward import ends_of
 from engine.fake_pass import skeleton
 from engine.fitting import plan_memory
-from engine.host_weights import SharedBase
+from engine.host_weights import SharedBase, _pin
 from engine.model import add_adapter, load_base
 from engine.packed_loss import PackedLoss
 from engine.routes import Route, single_examples
@@ -155,6 +157,15 @@ def test_bloom_takes_the_fast_route_with_its_weights_in_main_memory(tmp_path: Pa
         model = load_base(tmp_path, Arguments(), torch.float32, GPU, shared)
         adapted = add_adapter(model, Arguments(), ["query_key_value"])
         assert PackedLoss(adapted, 16).route == Route("examples", together=True, head="labels")
+
+
+def test_a_base_that_cannot_be_pinned_fails_no_later_kernel() -> None:
+    """Its copies are slower. CUDA keeps the error of the call, and the next kernel would fail with it."""
+    with pretend_gpu() as gpu, TemporaryFile() as file:
+        gpu.pins = False
+        file.truncate(4096)
+        _pin(mmap(file.fileno(), 4096), GPU)
+        assert torch.ones(1, device=GPU).is_cuda
 
 
 def test_where_flex_fails_each_example_has_a_call() -> None:

@@ -33,6 +33,10 @@ def told(lines: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines.splitlines()) if event["event"] != "progress"]
 
 
+def parameters_of(base: Path) -> int:
+    return sum(tensor.numel() for tensor in load_file(base / "model.safetensors").values())
+
+
 @dataclass
 class Job:
     """One private /opt/ml tree."""
@@ -245,6 +249,7 @@ def test_training_on_other_weights_and_in_bf16(job: Job, flags: dict[str, object
     done = job.run(max_steps=3, learning_rate=0.01, warmup_ratio=0, **flags)
     assert done.code == 0, done.stderr
     assert (job.root / "model" / "lorasum.json").exists()
+    assert job.events()[0]["parameters"] == parameters_of(job.base)
 
 
 def test_recomputing_activations_changes_no_loss(job: Job) -> None:
@@ -429,7 +434,7 @@ def test_a_refused_merge_leaves_the_adapter(job: Job, tmp_path: Path, flags: dic
     assert reason in end["not_merged"]
     record = from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes())
     assert (record.training.not_merged, record.merge_check.prompts) == (end["not_merged"], 0)
-    assert record.parameters == sum(tensor.numel() for tensor in load_file(job.base / "model.safetensors").values())
+    assert record.parameters == parameters_of(job.base)
     there = {path.relative_to(job.root / "model").as_posix() for path in (job.root / "model").rglob("*")}
     assert {"adapter/adapter_model.safetensors", "adapter/lorasum.json", "config.json", "tokenizer.json"} <= there
     assert not {name for name in there if name.endswith(".part") or name in ("model.safetensors", "README.md")}
