@@ -6,17 +6,29 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("DO_NOT_TRACK", "1")  # the hub's library and others read it when they are imported: no telemetry
 
 __version__ = "0.1.0"
-__all__ = ["Config", "deploy", "evaluate", "load_config", "predict", "prepare", "report", "teardown", "train"]
+__all__ = [
+    "deploy",
+    "evaluate",
+    "load_config",
+    "plan",
+    "predict",
+    "prepare",
+    "report",
+    "status",
+    "teardown",
+    "train",
+]
 
 if TYPE_CHECKING:
     from lorasum.api import (
-        Config,
         deploy,
         evaluate,
         load_config,
+        plan,
         predict,
         prepare,
         report,
+        status,
         teardown,
         train,
     )

@@ -4,27 +4,41 @@ They do what the command line does, call by call: the same ledger, the same lock
 Warnings, such as of what is still billed, are logged; give a `Reporter` to see progress too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import overload
 
-from lorasum.cli.backends import backend
-from lorasum.config.loader import load_config as read_config
+from lorasum.cli.backends import backend, local, recorded
+from lorasum.config import loader
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.leftovers import telling_what_runs
 from lorasum.models.hub import look_at_hub_again
 from lorasum.reporting import Logged, Reporter
-from lorasum.results.overview import ReportResult
+from lorasum.results.overview import ReportResult, StatusResult
 from lorasum.results.serving import DeployResult, EvaluateResult, TeardownResult
-from lorasum.results.training import PrepareResult, TrainResult
+from lorasum.results.training import PlanResult, PrepareResult, TrainResult
 
-__all__ = ["Config", "deploy", "evaluate", "load_config", "predict", "prepare", "report", "teardown", "train"]
+__all__ = [
+    "deploy",
+    "evaluate",
+    "load_config",
+    "plan",
+    "predict",
+    "prepare",
+    "report",
+    "status",
+    "teardown",
+    "train",
+]
 
 
-def load_config(file: str | Path, overrides: Sequence[str] = (), reporter: Reporter | None = None) -> Config:
-    """Read and check a YAML file.
+def load_config(
+    source: str | Path | Mapping[str, object], overrides: Sequence[str] = (), reporter: Reporter | None = None
+) -> Config:
+    """Read and check a YAML file, or a mapping with the same keys.
 
     Args:
         overrides: keys to set, such as `training.epochs=1`.
@@ -32,7 +46,10 @@ def load_config(file: str | Path, overrides: Sequence[str] = (), reporter: Repor
     Raises:
         ConfigError: it is wrong; `problems` has a line for each wrong key.
     """
-    return read_config(Path(file), overrides, (reporter or Logged()).warn)
+    warn = (reporter or Logged()).warn
+    if isinstance(source, Mapping):
+        return loader.config_of(source, overrides, warn)
+    return loader.load_config(Path(source), overrides, warn)
 
 
 def prepare(config: Config, reporter: Reporter | None = None) -> PrepareResult:
@@ -47,44 +64,94 @@ def prepare(config: Config, reporter: Reporter | None = None) -> PrepareResult:
         return prepare(run)
 
 
-def train(config: Config, reporter: Reporter | None = None) -> TrainResult:
-    """Train on the prepared dataset, and wait for the end. A job that runs is followed, and one that is done returned.
+def plan(config: Config, reporter: Reporter | None = None) -> PlanResult:
+    """What the run would take and cost, and whether it can start: `checks` says what is in its way. Starts nothing.
+
+    Raises:
+        LorasumError: what is prepared does not fit the config; AWS cannot be reached.
+    """
+    from lorasum.commands.plan import plan
+
+    with _run(config, reporter) as run:
+        return plan(run)
+
+
+def train(config: Config, reporter: Reporter | None = None, *, wait: bool = True, again: bool = False) -> TrainResult:
+    """Train on the prepared dataset. A job that runs is followed, and one that is done returned.
+
+    Args:
+        wait: for the end. Otherwise `status` shows how far the job is, and the next `train` follows it.
+        again: train even so, if a finished job used other scripts, image or settings.
 
     Raises:
         LorasumError: nothing is prepared, or the job failed. The same call resumes it.
     """
-    from lorasum.commands.train import train
+    from lorasum.commands.train import start_training, train
 
     with _run(config, reporter) as run:
-        return train(run)
+        return (train if wait else start_training)(run, again)
 
 
-def deploy(config: Config, reporter: Reporter | None = None) -> DeployResult:
-    """Put the trained model behind an endpoint, which runs, and is paid for, until `teardown`.
+def deploy(
+    config: Config, reporter: Reporter | None = None, *, job: str | None = None, expires: str | None = None
+) -> DeployResult:
+    """Put the trained model behind an endpoint, which runs, and is paid for, until `teardown` or its end.
+
+    Args:
+        job: the training job to serve; by default the newest of this config.
+        expires: how long it is to run, such as `4h`: sets `deploy.expires_after`. See `ends_itself` of the result.
 
     Raises:
         LorasumError: nothing is trained, or the endpoint did not start.
     """
     from lorasum.commands.deploy import deploy
 
+    if expires is not None:
+        config = load_config(config.model_dump(mode="json"), [f"deploy.expires_after={expires}"], reporter)
     with _run(config, reporter) as run:
-        return deploy(run)
+        return deploy(run, job)
 
 
-def predict(config: Config, dialogue: str, reporter: Reporter | None = None) -> str:
-    """The endpoint's summary of a dialogue.
+@overload
+def predict(  # type: ignore[overload-overlap]  # a text is several texts too
+    config: Config, dialogue: str, reporter: Reporter | None = None
+) -> str: ...
+@overload
+def predict(
+    config: Config, dialogue: Iterable[str], reporter: Reporter | None = None, *, concurrency: int = 1
+) -> list[str | None]: ...
+def predict(
+    config: Config, dialogue: str | Iterable[str], reporter: Reporter | None = None, *, concurrency: int = 1
+) -> str | list[str | None]:
+    """The endpoint's summary of a dialogue, or of each of several, in order.
+
+    Of several, one that the endpoint refuses has None in place of a summary, and a warning says why.
+
+    Args:
+        concurrency: requests under way at once, for several.
 
     Raises:
         LorasumError: there is no endpoint, or it does not answer.
     """
-    from lorasum.commands.predict import predict
+    from lorasum.commands.predict import predict, predict_all
 
     with _run(config, reporter) as run:
-        return predict(run, dialogue).summary
+        if isinstance(dialogue, str):
+            return predict(run, dialogue).summary
+        answers = predict_all(run, [*dialogue], concurrency)
+        for place, answer in enumerate(answers, start=1):
+            if answer.error is not None:
+                run.reporter.warn(f"dialogue {place} of {len(answers)} was refused: {answer.error}")
+        return [None if answer.error is not None else answer.summary for answer in answers]
 
 
-def evaluate(config: Config, limit: int | None = None, reporter: Reporter | None = None) -> EvaluateResult:
+def evaluate(
+    config: Config, limit: int | None = None, reporter: Reporter | None = None, *, base: bool | None = None
+) -> EvaluateResult:
     """Score the endpoint's summaries of the test dialogues, beside those of the base model where that costs nothing.
+
+    Args:
+        base: True compares with the base model also where that starts a second paid endpoint; False never does.
 
     Raises:
         LorasumError: there is no endpoint, or it does not answer.
@@ -92,7 +159,7 @@ def evaluate(config: Config, limit: int | None = None, reporter: Reporter | None
     from lorasum.commands.evaluate import evaluate
 
     with _run(config, reporter) as run:
-        return evaluate(run, limit)
+        return evaluate(run, limit, base)
 
 
 def report(config: Config, output: Path | None = None, reporter: Reporter | None = None) -> ReportResult:
@@ -107,8 +174,28 @@ def report(config: Config, output: Path | None = None, reporter: Reporter | None
         return report(run, output)
 
 
-def teardown(config: Config, reporter: Reporter | None = None) -> TeardownResult:
+def status(config: Config | None = None, reporter: Reporter | None = None) -> StatusResult:
+    """What exists, what runs and what it costs, of the run or of all runs; `alarms` has what may cost without need.
+
+    Raises:
+        LorasumError: the run's account cannot be asked.
+    """
+    from lorasum.commands.status import status
+
+    chosen = reporter or Logged()
+    ledger = Ledger(warn=chosen.warn)
+    backends = [local(), backend(config, chosen)] if config else recorded(ledger, chosen)
+    return status(backends, ledger, config.name if config else None, everything=False)
+
+
+def teardown(
+    config: Config, reporter: Reporter | None = None, *, data: bool = False, artifacts: bool = False
+) -> TeardownResult:
     """Stop everything that the run has running, and look again. What is left stands in the result.
+
+    Args:
+        data: delete the prepared datasets too.
+        artifacts: delete the trained models too.
 
     Raises:
         LorasumError: another process is working on the run.
@@ -116,7 +203,7 @@ def teardown(config: Config, reporter: Reporter | None = None) -> TeardownResult
     from lorasum.commands.teardown import teardown
 
     with _run(config, reporter) as run:
-        return teardown(run)
+        return teardown(run, data, artifacts)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from lorasum.config.loader import load_config
+from lorasum.config.loader import config_of, load_config
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.config.schema import Config
 
@@ -31,6 +31,7 @@ def test_a_config_loads_and_begins_with_its_schema_and_command(path: Path) -> No
     assert first == "# yaml-language-server: $schema=lorasum.schema.json"
     assert second == f"# lorasum run configs/{path.name}"
     config = load_config(path)
+    assert config_of(config.model_dump(mode="json")) == config, "as a mapping it means the same"
     for revision in (config.model.revision, config.data.revision):
         assert revision is None or re.fullmatch(r"[0-9a-f]{40}", revision), "a branch can change under its users"
 

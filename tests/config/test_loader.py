@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lorasum.config.loader import is_piped, load_config
+from lorasum.config.loader import config_of, is_piped, load_config
 from lorasum.config.schema import Config
 from lorasum.config.suggest import SYNONYMS, _keys
 from lorasum.errors import ConfigError
@@ -46,6 +46,21 @@ def problems(path: Path, *overrides: str) -> list[str]:
 def test_a_small_config_is_filled_with_the_defaults(write: Writer) -> None:
     config = load_config(write(GOOD))
     assert (config.name, config.model.id, config.lora.r, config.quantization) == ("chats", "org/model", 8, "int8")
+
+
+def test_a_mapping_is_read_as_strictly_as_a_file() -> None:
+    template = "{dialogue} \U0001f600\u2028\nyes\t=>"
+    data = {"train": Path("a.jsonl"), "chunk_length": 64, "template": template}
+    good = {"name": "chats", "model": {"id": "org/model"}, "data": data}
+    config = config_of(good, ["data.test=b.jsonl"])
+    assert (config.data.max_length, config.data.own_template) == (64, template)
+    assert (config.data.train, config.data.test) == tuple(str(Path(name).resolve()) for name in ("a.jsonl", "b.jsonl"))
+    with pytest.raises(ConfigError) as caught:
+        config_of(good | {"lora": {"r": True}, "trainin": {}})
+    assert [line[:20] for line in caught.value.problems if "lora" in line] == ["the config: lora.r: "]
+    assert all(line.startswith("the config: ") for line in caught.value.problems)
+    with pytest.raises(ConfigError, match="the config"):
+        config_of({("a", "b"): 1})  # type: ignore[dict-item]
 
 
 def test_every_problem_is_said_at_once_each_with_its_line(write: Writer) -> None:

@@ -1,10 +1,11 @@
-"""Predict: the endpoint's summary of one dialogue, which is given or a random one of the test split."""
+"""Predict: the endpoint's summary of one dialogue, given or a random one of the test split; or of several in memory."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lorasum.context import RunContext
 from lorasum.errors import DataError
+from lorasum.lifecycle.answers import Answer, ask
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.results.serving import Piece, Prediction
 
@@ -24,6 +25,24 @@ def predict(run: RunContext, dialogue: str | None = None, adapter: str | None = 
     summarizer, asked, reference = _asked(run, dialogue, adapter)
     [summary] = summarizer.summarize([asked])
     return Prediction(run.name, asked, summary, reference)
+
+
+def predict_all(run: RunContext, dialogues: Sequence[str], concurrency: int = 1) -> list[Answer]:
+    """The answer to each dialogue, in order. The endpoint is looked for once, and nothing is kept on disk.
+
+    Args:
+        concurrency: requests under way at once.
+
+    Raises:
+        LorasumError: as `predict`. Nothing is sent if a dialogue is empty.
+    """
+    count, answers = len(dialogues), dict[int, Answer]()
+    if empty := [place for place, dialogue in enumerate(dialogues, start=1) if not dialogue.strip()]:
+        raise DataError(f"dialogue {empty[0]} of {count} is empty", "leave it out")
+    for some in ask(in_service(run), dict(enumerate(dialogues)), concurrency, run.reporter):
+        answers |= some
+        run.reporter.progress("summarising", len(answers), count)
+    return [answers[place] for place in range(count)]
 
 
 def stream(run: RunContext, dialogue: str | None = None, adapter: str | None = None) -> Iterator[Piece | Prediction]:

@@ -1,9 +1,9 @@
-"""Read a config file and --set overrides into a Config, or say everything that is wrong with them at once."""
+"""Read a config file or a mapping, and --set overrides, into a Config, or say all that is wrong with them at once."""
 
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from lorasum.system.files import first_line, open_source, or_stdin
 
 _MOST_SHOWN = 50  # problems of one config
 _DEEPEST_KEY = 8  # words in the key of an override
+_BREAKS_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""Characters that stand for themselves in JSON, which is YAML otherwise, and for line ends or nothing in YAML."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str], None] = lambda _text: None) -> Config:
@@ -36,20 +38,56 @@ def load_config(path: Path, overrides: Sequence[str] = (), warn: Callable[[str],
             for every wrong field, each with the place it was written.
     """
     path = or_stdin(path)
-    data, places, problems = _read(path)
+    folder = Path() if is_piped(path) else path.parent
+    return _checked(_text(path), str(path), lambda line: f"{path}:{line}", folder, overrides, warn)
+
+
+def config_of(
+    values: Mapping[str, object], overrides: Sequence[str] = (), warn: Callable[[str], None] = lambda _text: None
+) -> Config:
+    """As `load_config`, of a mapping with the keys of a file. Relative paths are relative to the current folder.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    name = "the config"
+    try:
+        text = json.dumps({**values}, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} cannot be read: {error}", "give a mapping of the keys of a YAML file") from None
+    text = _BREAKS_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _checked(text, name, lambda _line: name, Path(), overrides, warn)
+
+
+def _checked(
+    text: str,
+    name: str,
+    place: Callable[[int], str],
+    folder: Path,
+    overrides: Sequence[str],
+    warn: Callable[[str], None],
+) -> Config:
+    """The config that a text holds.
+
+    Args:
+        name: of what holds the text, for errors.
+        place: says where a line of it is, counted from 1.
+        folder: what relative paths in it are relative to.
+    """
+    data, places, problems = _read(text, name, place)
     problems += rename(data, places, warn)
     for override in overrides:
         problems += _override(data, places, override)
         problems += rename(data, places, warn, _said(override))
     _fill_empty_sections(data)
-    problems += _resolve_paths(data, places, Path() if is_piped(path) else path.parent)
+    problems += _resolve_paths(data, places, folder)
     config = None
     try:
         # Strict, so that `r: true` is not a rank of 1; as JSON, so that strict still takes text for a path.
         config = Config.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         said = {path for path, _ in problems}
-        explained = explain(error.errors(include_url=False), data, places, str(path), _MOST_SHOWN)
+        explained = explain(error.errors(include_url=False), data, places, name, _MOST_SHOWN)
         problems += [(at, line) for at, line in explained if at not in said]
     if config is None or problems:
         raise _config_error(places, problems)
@@ -75,18 +113,17 @@ def _config_error(places: Places, problems: Problems) -> ConfigError:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Places, Problems]:
-    """The file's content, the place of every key, and what is wrong in it before any key is looked at."""
-    text = _text(path)
+def _read(text: str, name: str, place: Callable[[int], str]) -> tuple[dict[str, Any], Places, Problems]:
+    """What the text holds, the place of every key, and what is wrong in it before any key is looked at."""
     try:
-        data, places, problems = read(text, lambda line: f"{path}:{line}")
+        data, places, problems = read(text, place)
     except yaml.YAMLError as error:
         message, line = _yaml_problem(error)
-        raise ConfigError(f"{path}{line}: {message}", "check colons, quotes and indentation there") from None
+        raise ConfigError(f"{name}{line}: {message}", "check colons, quotes and indentation there") from None
     except TooMuchError as error:
-        raise ConfigError(f"{path}: {error}", "write the values out, and no more than a run needs") from None
+        raise ConfigError(f"{name}: {error}", "write the values out, and no more than a run needs") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: not a mapping of keys to values", "start with `name:`, `model:` and `data:`")
+        raise ConfigError(f"{name}: not a mapping of keys to values", "start with `name:`, `model:` and `data:`")
     return data, places, problems
 
 
