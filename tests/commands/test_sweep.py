@@ -14,13 +14,14 @@ from lorasum.commands.deploy import deploy
 from lorasum.commands.status import status
 from lorasum.commands.sweep import plan_sweep, sweep, to_be_spent
 from lorasum.commands.teardown import teardown
+from lorasum.commands.train import start_training
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, ConfigError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, Origin, TrainingJob
 from lorasum.lifecycle.trials import falls_behind, trials
-from lorasum.shared.events import EvalEvent, Event, StepEvent
+from lorasum.shared.events import MERGE_LEFT_OUT, EvalEvent, Event, StepEvent
 from lorasum.ui import render
 
 RATES = {"training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}
@@ -152,9 +153,10 @@ def test_the_command_that_is_shown_deploys_the_best_trial(
 ) -> None:
     result = sweep(context(swept(), backend, ledger))
     render.show(result)
-    [words] = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if "lorasum deploy" in line]
-    assert words == ["lorasum", "deploy", "FILE", "--set", f"name={result.best}", "--job", result.trials[0].job]
-    config = swept().model_copy(update={"name": result.best})
+    [words] = [line.split() for line in capsys.readouterr().out.splitlines() if "lorasum deploy" in line]
+    named = f"FILE --set sweep=null --set name={result.best} --job {result.trials[0].job}"
+    assert words == f"lorasum deploy {named}".split()
+    config = swept().model_copy(update={"name": result.best, "sweep": None})
     assert deploy(context(config, backend, ledger), result.trials[0].job).job == result.trials[0].job
 
 
@@ -273,6 +275,39 @@ def test_a_best_trial_without_a_merged_model_is_told_of(
     for _ in range(2):
         best = sweep(context(swept(), backend, ledger, told)).best
         assert told.warnings.pop().startswith(f"trial {best} has no merged model: it answers as the base model; deploy")
+
+
+def test_trials_merge_nothing_and_the_best_is_served_by_one_command(
+    backend: Trainings, swept: Callable[..., Config], ledger: Ledger, told: RecordingReporter
+) -> None:
+    """Its merge is one more job, without a step, and takes nothing of what is known of the trial."""
+    backend.done = replace(DONE, not_merged=MERGE_LEFT_OUT)
+    result = sweep(context(swept(), backend, ledger, told))
+    assert told.warnings == []
+    assert {spec.adapter_only for spec in backend.specs.values()} == {True}
+    [best] = [one for one in result.trials if one.run == result.best]
+    assert result.next == (
+        f"lorasum deploy FILE --set sweep=null --set name={best.run} --job {best.job} --set deploy.serve=adapter",
+        f"lorasum train FILE --set sweep=null --set name={best.run} --set lora.r=2 --set deploy.serve=merged",
+    )
+    [config] = [one.config for one in trials(swept()) if one.run == result.best]
+    job = start_training(context(config, backend, ledger)).job
+    assert backend.specs[job].checkpoints == best.job
+    backend.jobs[job], backend.evaluations[job], backend.done = JobState("completed"), 0, DONE
+    later = sweep(context(swept(), backend, ledger))
+    assert [replace(one, job=best.job) if one.run == best.run else one for one in later.trials] == [*result.trials]
+    assert later.next == (f"lorasum deploy FILE --set sweep=null --set name={best.run} --job {job}",)
+    assert len(backend.jobs) == 4
+
+
+def test_vllm_serves_the_best_trial_once_it_is_merged(
+    make_config: Callable[..., Config], backend: Trainings, swept: Callable[..., Config], ledger: Ledger
+) -> None:
+    backend.done = replace(DONE, not_merged=MERGE_LEFT_OUT)
+    best = sweep(context(swept(), backend, ledger)).best
+    config = make_config(sweep={"keys": RANKS}, backend="sagemaker", sagemaker={"engine": "vllm"})
+    same = f"FILE --set sweep=null --set name={best} --set lora.r=2 --set deploy.serve=merged"
+    assert plan_sweep(context(config, backend, ledger)).next == (f"lorasum train {same}", f"lorasum deploy {same}")
 
 
 class KeptWarm(Trainings):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections import Counter
@@ -45,6 +46,13 @@ def test_a_killed_sweep_goes_on_and_leaves_nothing_running(world: LocalWorld, tr
     again = world.call("sweep", *SWEEP, "--json")
     assert json.loads(again.stdout)["trials"] == result["trials"]
     tried["SIGKILL of a sweep of real trainings"] += 2
+    for command in result["next"]:  # it is served, and then merged without a step
+        _, verb, _, *arguments = shlex.split(command)
+        done = world.call(verb, *SWEEP, *arguments, "--json")
+        assert done.code == 0, done.stderr
+    assert (json.loads(done.stdout)["not_merged"], json.loads(done.stdout)["tokens_per_second"]) == ("", 0)
+    assert len(_jobs(world)) == 5
+    assert world.call("teardown", *SWEEP, "--set", f"name={result['best']}", "--set", "sweep=null", "--yes").code == 0
 
 
 def _jobs(world: LocalWorld) -> list[Path]:

@@ -36,9 +36,10 @@ HOLD = "hold"
 
 def copy_stubs(folder: Path, stubs: Path = STUBS) -> Path:
     """Make a folder of container scripts that are stubs, with what they import."""
-    shutil.copytree(stubs, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    compiled = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(stubs, folder, ignore=compiled)
     shutil.copyfile(REAL / "gpu.py", folder / "gpu.py")
-    shutil.copytree(REAL / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REAL / "shared", folder / "shared", ignore=compiled, dirs_exist_ok=True)  # the real ones have it
     return folder
 
 

@@ -22,6 +22,7 @@ from lorasum.lifecycle.sweeps import OpenJobs, StoppedTrials, TrialRun, result_o
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.lifecycle.trials import Trial, falls_behind, trials
 from lorasum.results.training import SweepResult, TrialState
+from lorasum.shared.events import MERGE_LEFT_OUT
 from lorasum.system.retry import until_answered
 from lorasum.system.signals import release_frames
 
@@ -63,7 +64,8 @@ def sweep(run: RunContext) -> SweepResult:
     if not result.best:
         why = next((one.reason for one in result.trials if one.reason), "")
         raise BackendError(f"no trial has a result{f': {why}' if why else ''}", "the same command tries them again")
-    if why := next(one.not_merged for one in found.trials if one.name == result.best):
+    why = next(one.not_merged for one in found.trials if one.name == result.best)
+    if why not in ("", MERGE_LEFT_OUT):
         run.reporter.warn(f"trial {result.best} has no merged model: {why}; deploy.serve: adapter serves its adapter")
     return result
 
@@ -198,7 +200,8 @@ class _Sweep:
         said = ", ".join(f"{key}={value}" for key, value in one.trial.values.items())
         self._run.reporter.step(f"trial {one.name}: {said}")
         prepare(one.run)
-        planned = planned_job(with_ceiling(one.trial.config, one.may_cost), self._run.ledger, self._run.reporter)
+        config = with_ceiling(one.trial.config, one.may_cost)
+        planned = planned_job(config, self._run.ledger, self._run.reporter).without_merge()
         with one.run.hold() as held:
             self._watch.check()
             started = jobs.start(held, planned)

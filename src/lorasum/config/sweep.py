@@ -32,7 +32,8 @@ class Range(Section):
 
 
 class SweepConfig(Section):
-    """What `lorasum sweep` tries. It compares by `training.evaluate`: the test loss, or a ROUGE score."""
+    """What `lorasum sweep` tries. It compares by `training.evaluate`: the test loss, or a ROUGE score. Trials merge
+    nothing: `sweep` names the commands that serve the best one, and that make its merged model."""
 
     keys: Annotated[dict[str, list[Value] | Range], Field(min_length=1, max_length=20)]
     """The keys to try, such as `training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}` or `lora.r: [8, 32]`:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from lorasum.lifecycle.trials import Trial, found_by, less
 from lorasum.pages.sweep_page import sweep_page
 from lorasum.reporting import Reporter
 from lorasum.results.training import SweepResult, TrialResult, TrialState
+from lorasum.shared.events import MERGE_LEFT_OUT
 from lorasum.system import paths
 from lorasum.system.files import make_folder, open_file, read_rows, write_file, writing
 
@@ -63,12 +65,17 @@ class TrialRun:
     @property
     def not_merged(self) -> str:
         """Why its job has left the adapter alone; empty if there is a merged model."""
-        return next((row.figures.not_merged for row in self.jobs if row.name == self.job), "")
+        return self._row.figures.not_merged if self._row else ""
+
+    @property
+    def _row(self) -> TrainingJob | None:
+        return next((row for row in self.jobs if row.name == self.job), None)
 
     def read_events(self) -> None:
-        """Find out what its evaluations and its end have found."""
+        """Find out what its evaluations and its end have found. A job that only merged has evaluated nothing."""
         backend = self.run.backend
-        job = backend.find_training(self.name, self.job)
+        trained = self._row.steps_of if self._row else ""
+        job = backend.find_training(self.name, trained or self.job)
         events = backend.training_events(job) if job else ()
         self.values, self.value = found_by(events, self.run.config.training.evaluate)
 
@@ -159,6 +166,21 @@ class OpenJobs:
         return [(one, row) for one in self._tried for row in one.jobs if row.is_open]
 
 
+def _commands(best: TrialRun) -> tuple[str, ...]:
+    """What serves the model of a trial, and what merges it if that was left out; FILE is the config."""
+    named = f"FILE --set sweep=null --set name={best.name}"
+    deploy = f"lorasum deploy {named} --job {best.job}"
+    if not best.not_merged:
+        return (deploy,)
+    if best.not_merged != MERGE_LEFT_OUT:
+        return (f"{deploy} --set deploy.serve=adapter",)
+    tried = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in best.trial.values.items())
+    itself = f"{named}{tried} --set deploy.serve=merged"
+    if best.run.config.backend == "sagemaker" and best.run.config.sagemaker.engine == "vllm":
+        return (f"lorasum train {itself}", f"lorasum deploy {itself}")
+    return (f"{deploy} --set deploy.serve=adapter", f"lorasum train {itself}")
+
+
 def result_of(run: RunContext, tried: Sequence[TrialRun], seconds: float, with_page: bool) -> SweepResult:
     """Where all trials of a run stand, the best first."""
     metric = run.config.training.evaluate
@@ -177,8 +199,16 @@ def result_of(run: RunContext, tried: Sequence[TrialRun], seconds: float, with_p
         for one in best_first
     )
     done = [row for row in rows if row.state == "done" and row.value is not None]
+    best = next((one for one in best_first if done and one.name == done[0].run), None)
     result = SweepResult(
-        run.name, metric, rows, done[0].run if done else None, None, total(row.usd for row in rows), seconds
+        run=run.name,
+        metric=metric,
+        trials=rows,
+        best=best.name if best else None,
+        page=None,
+        usd=total(row.usd for row in rows),
+        seconds=seconds,
+        next=_commands(best) if best else (),
     )
     if not with_page:
         return result

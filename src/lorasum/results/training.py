@@ -181,8 +181,7 @@ class InstanceOption:
         training_seconds: what its steps take, as an earlier job on this type has measured; None if none has.
         overhead_seconds: what start and end of the job take besides, an estimate; 0 if that is not known.
         usd: of the job, for `training_seconds` and `overhead_seconds`; None if time or price is unknown.
-        band: the time by arithmetic; None if `training_seconds` is known, if the training does not fit, or if that is
-            unknown.
+        band: the time by arithmetic; None if it was measured or is unknown, and where the training does not fit.
         endpoint_usd_per_hour: of one instance of an endpoint.
     """
 
@@ -288,6 +287,7 @@ class SweepResult:
         metric: `loss`, where less is better, or the name of a ROUGE score.
         page: the HTML page with the charts; None if none was written.
         usd: what all trials have cost; None if that is unknown.
+        next: commands that serve the best trial and make its merged model; FILE is the config with the sweep's `--set`.
     """
 
     run: str
@@ -297,3 +297,4 @@ class SweepResult:
     page: str | None
     usd: float | None
     seconds: float
+    next: tuple[str, ...] = ()

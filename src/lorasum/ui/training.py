@@ -294,7 +294,5 @@ def _(result: SweepResult) -> RenderableType:
         tried = [str(one.values.get(key, "")) for key in keys]
         table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
-    best = next((one for one in result.trials if one.run == result.best), None)
-    command = f"lorasum deploy FILE --set name={best.run} --job {best.job}" if best else ""
-    rows: dict[str, str | Text] = {"best": Text(command, no_wrap=True), "page": result.page or ""}
-    return Group(headline("swept", result.run, title), table, Facts(rows))
+    commands = _next(result.next) if result.next else []
+    return Group(headline("swept", result.run, title), table, Facts({"page": result.page or ""}), *commands)
