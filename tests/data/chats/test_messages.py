@@ -235,6 +235,7 @@ LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
         [json.dumps(turn) for turn in TURNS],
         [list(turn.items()) for turn in TURNS],  # a map of Arrow's
         {str(number): turn for number, turn in enumerate(TURNS)},
+        {"10": TURNS[1], "2": TURNS[0]},
         json.dumps({"conversations": TURNS}),
         "\n".join(map(json.dumps, TURNS)),
         ",\n".join(map(json.dumps, TURNS)),
@@ -376,6 +377,10 @@ def test_an_empty_list_is_no_dialogue(cell: str) -> None:
         (("2/1/2024 12:58", "2/1/2024 1:02", "2/1/2024 1:02"), False),  # of a clock with 12 hours
         (("2/1/2024 10:00", "1/2/2024 10:00", "1/2/2024 10:00"), False),  # 2 January is before 1 February
         (("2024-06-03T10:02:00Z", "2024-99-03T10:02:00Z", "2024-06-03T10:00:00Z"), False),
+        (("Jun 3, 2024, 10:02 AM", "Jun 3, 2024, 10:01 AM", "May 31, 2024, 11:00 PM"), True),
+        (("03-Jun-24 10:02", "03-Jun-24 10:01", "31-May-24 23:00"), True),
+        (("Foo 3, 2024, 10:02", "Foo 3, 2024, 10:01", "Foo 3, 2024, 10:00"), False),
+        (("2024/06/03 10:02", "2024/06/03 10:01", "2024/06/02 10:05"), True),
         ((9, 5, 1), False),
         ((1_717_400_002, None, 1_717_400_000), False),
         ((1_717_400_002, 1_717_400_009, 1_717_400_000), False),
@@ -389,7 +394,17 @@ def test_messages_that_begin_with_the_newest_are_turned_round(times: tuple[objec
 
 @pytest.mark.parametrize(
     "key",
-    ["created_time", "CreatedDate", "date_created", "createTime", "origin_server_ts", "Date", "publish_time", "sentOn"],
+    [
+        "created_time",
+        "CreatedDate",
+        "date_created",
+        "createTime",
+        "origin_server_ts",
+        "Date",
+        "publish_time",
+        "sentOn",
+        "at",
+    ],
 )
 def test_the_time_of_a_message_is_found_under_its_many_names(key: str) -> None:
     newest_first: list[dict[str, object]] = [{"from": "Ana", key: 1_717_400_002_000, "text": "b"}]

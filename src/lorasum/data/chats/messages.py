@@ -198,7 +198,8 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     if texts is not None and (rows := _of_columns(plain, texts)):
         return rows
     if value and all(isinstance(message, Mapping) and has_text(message) for message in value.values()):
-        return list(value.values())  # by number, as pandas writes an index
+        numbered = all(str(key).isdecimal() for key in value)  # as pandas writes an index
+        return [value[key] for key in (sorted(value, key=int) if numbered else value)]
     return [value] if has_text(value) else None
 
 

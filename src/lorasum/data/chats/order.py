@@ -13,7 +13,7 @@ from lorasum.data.chats.keys import plain_key
 from lorasum.data.chats.message import has_text, plain_keys, speaker_in, text_of
 
 _TELLS_TIME = re.compile(
-    r"(?=.*(?:time|date|stamp|created|posted|published|received|delivered|sent|ts$|when))"
+    r"(?=.*(?:time|date|stamp|created|posted|published|received|delivered|sent|ts$|when)|at$)"
     r"(?:message|msg|post|comment|tweet|turn|utterance|origin|server|internal|local|sen[dt]|created?|creation|posted"
     r"|publish(?:ed)?|received?|delivered|date|time|stamp|when|utc|gmt|iso|unix|epoch|seconds|milliseconds|millis|ms|ts|at|on)+"
 )
@@ -25,7 +25,7 @@ _NUMBERS_MESSAGES = re.compile(
 """Keys under which messages are numbered."""
 _OF_APPS = ("timestamp_ms", "timestamp", "createdDateTime", "created_at", "sent_at", "date", "time")
 """Keys of that time in the exports of apps."""
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE = re.compile(r"(\d{4})([-/])(\d\d)\2(?=\d\d)")
 _NO_ISO = re.compile(r" (?=[+-]\d)| ?(?:UTC|GMT)$")
 """What databases write around the zone of an ISO date, `10:02:00 +0000 UTC`, and Python does not read."""
 _SHORT_HOUR = re.compile(r"(?<=\d[T ])(?=\d:)")
@@ -34,6 +34,10 @@ _SLASHED = re.compile(
     r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}),? (\d{1,2}):(\d\d)(?::(\d\d))?(?:[ \u202f]?([ap])\.?m\.?)?", re.IGNORECASE
 )
 """A date whose first number may be the month or the day, and a time."""
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_IN_ENGLISH = re.compile(
+    r"(?:([A-Z][a-z]{2})[a-z]*\.? (\d{1,2})|(\d{1,2})[ -]([A-Z][a-z]{2})[a-z]*),?[ -](?:20)?(\d\d),?(?: at)?(?= \d)"
+)
 _ORDERS = (slice(0, 2), slice(1, None, -1))
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d+)?")
 _EPOCHS = [(1e9 * unit, 4e9 * unit) for unit in (1, 1e3, 1e6, 1e9)]
@@ -104,7 +108,7 @@ def _times_of(messages: Sequence[Any], among: Sequence[str] = ()) -> Iterator[li
         return
     for key in keys:
         values = [message.get(key) for message in messages]
-        slashed = isinstance(values[0], str) and _SLASHED.fullmatch(values[0])
+        slashed = isinstance(values[0], str) and _SLASHED.fullmatch(_in_numbers(values[0]))
         for read in _WAYS if slashed else (partial(_time, sure=bool(among)),):
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
@@ -128,7 +132,8 @@ def _time(value: Any, sure: bool) -> float | None:
         return None
     try:
         if _DATE.match(value):
-            time = datetime.fromisoformat(_SHORT_HOUR.sub("0", _NO_ISO.sub("", value)))
+            date = _DATE.sub(r"\1-\3-", value, count=1)
+            time = datetime.fromisoformat(_SHORT_HOUR.sub("0", _NO_ISO.sub("", date)))
         elif _MAIL_DATE.match(value):
             time = parsedate_to_datetime(value)
         else:
@@ -138,13 +143,21 @@ def _time(value: Any, sure: bool) -> float | None:
         return None
 
 
+def _in_numbers(time: str) -> str:
+    """A time with its date in numbers, if that is in English: `6/3/2024 10:01 AM` for `Jun 3, 2024, 10:01 AM`."""
+    if not (date := _IN_ENGLISH.match(time)):
+        return time
+    place = _MONTHS.find(date[1] or date[4])
+    return f"{place // 3 + 1}/{date[2] or date[3]}/20{date[5]}{time[date.end() :]}" if place % 3 == 0 else time
+
+
 def _slashed(value: Any, month_and_day: slice, twelve: bool) -> float | None:
     """The time of a slashed date; None if it cannot be read in this way.
 
     Args:
         twelve: a time without AM or PM is one of a clock with 12 hours.
     """
-    if not (isinstance(value, str) and (match := _SLASHED.fullmatch(value))):
+    if not (isinstance(value, str) and (match := _SLASHED.fullmatch(_in_numbers(value)))):
         return None
     hour, minute, second = (int(part or 0) for part in match.groups()[3:6])
     if twelve and hour > 12:

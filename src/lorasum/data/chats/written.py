@@ -152,16 +152,19 @@ _MOJIBAKE = re.compile(
 
 def with_plain_breaks(text: str) -> str:
     """`text` with plain line breaks in the place of those of Windows, of old Macs, of Excel's files (`_x000D_`), and of
-    those that are written as two letters between the turns of a dialogue."""
+    what is written between the turns of a dialogue instead: a backslash and an n, or tags of HTML."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "_x000D_\n" in text:
         text = text.replace("_x000D_\n", "\n")
-    if "\\n" in text and "\n" not in text:
-        turns = [turn for turn in re.split(r"(?:\\r)?\\n", text) if turn.strip()]
-        if all(map(_TURN.match, turns)):
-            return "\n".join(turns)
+    if ("\\n" in text or "<" in text) and "\n" not in text:
+        turns = [turn.strip() for turn in _INSTEAD.split(text) if turn.strip()]
+        if len(turns) > 1 and all(map(_TURN.match, turns)):
+            return "\n".join(turns if "\\n" in text else map(words_of, turns))
     return text
+
+
+_INSTEAD = re.compile(r"(?:\\r)?\\n|</?(?:br|p|div)\b[^<>]*>", re.IGNORECASE)
 
 
 _TURN = re.compile(
