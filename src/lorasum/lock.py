@@ -43,7 +43,7 @@ def hold(
     """Hold a run's lock. The system releases it when the process dies.
 
     Args:
-        wait: seconds to wait for another process. None waits for as long as it takes, and says so.
+        wait: seconds to wait for another process, after saying so. None waits for as long as it takes.
 
     Raises:
         RunBusyError: another process still holds it.
@@ -64,7 +64,7 @@ def waits_for(run: str, file: str = "lock") -> str:
 def run_lock(
     run: str, wait: float | None, waiting: Callable[[], None], file: str = "lock", elsewhere: str = ""
 ) -> Iterator[None]:
-    """The lock alone; `waiting` is called before a wait without limit.
+    """The lock alone; `waiting` is called before a wait.
 
     Args:
         file: its name. Commands that may meet all others but not each other have a lock of their own.
@@ -75,12 +75,12 @@ def run_lock(
     try:
         make_folder(folder)
         try:
-            lock.acquire(timeout=0 if wait is None else wait)
+            lock.acquire(timeout=0)
         except Timeout:
-            if wait is not None:
+            if wait == 0:
                 raise
             waiting()
-            lock.acquire()
+            lock.acquire(timeout=-1 if wait is None else wait)
     except Timeout:
         raise RunBusyError(
             f"another lorasum process{_holder(folder, file)} is working on run {run!r}",

@@ -29,6 +29,7 @@ from lorasum.lifecycle import answers, endpoints
 from lorasum.lifecycle.leftovers import telling_what_runs
 from lorasum.lifecycle.row_files import checked_output
 from lorasum.lifecycle.summarizer import read_answer
+from lorasum.lifecycle.teardowns import TornDownError, note_teardown
 from lorasum.results.serving import DeployResult, RowFailure
 from lorasum.system.files import STDIN
 from lorasum.ui.render import show
@@ -191,6 +192,20 @@ def test_an_endpoint_that_answers_with_nothing_is_deleted(
         deploy(context(trained, backend, ledger))
     assert backend.endpoints == {}
     assert states(ledger) == {"chats": "failed"}
+
+
+def test_a_deploy_that_is_torn_down_while_it_waits_leaves_no_endpoint(
+    config: Config, backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    """The teardown of another terminal cannot wait for it: SageMaker takes minutes to start an endpoint."""
+    run = context(config, backend, ledger)
+    train(run)
+    backend.before["start_endpoint"] = lambda: note_teardown(run.name)
+    with pytest.raises(TornDownError, match="was torn down meanwhile"):
+        deploy(run)
+    assert backend.endpoints == {}
+    backend.before.clear()
+    assert deploy(run).endpoint == run.name
 
 
 def test_an_endpoint_of_one_run_stays_once_it_was_deployed(

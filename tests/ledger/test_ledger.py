@@ -234,6 +234,9 @@ def test_one_process_at_a_time_changes_a_run_and_a_killed_one_lets_go(ledger: Le
                 pass
             with run_lock("b", 0, lambda: None):
                 pass
+            with pytest.raises(RunBusyError), run_lock("a", 0.01, lambda: waits.append("said")):
+                pass
+            assert waits.pop() == "said", "a teardown that waits for ten seconds does not do so in silence"
 
             def end_the_other() -> None:
                 waits.append("waiting")

@@ -20,6 +20,7 @@ from lorasum.lifecycle.costs import known_price, most_usd, price_note, until_not
 from lorasum.lifecycle.lookup import chosen_job, recorded
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact, warn_of
 from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lock import HeldRun
 from lorasum.models.source import ModelRef, resolve_model
 from lorasum.reporting import Silent
@@ -43,9 +44,9 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
     Raises:
         LorasumError: nothing is trained, or with another config only, or the artifact is gone, damaged or without
             what is to be served; the instance has no room for the model.
-        BackendError: the endpoint did not start or could not answer; it is deleted.
+        BackendError, TornDownError: the endpoint did not start, could not answer, or was torn down; it is deleted.
     """
-    began = time.monotonic()
+    began, watch = time.monotonic(), TeardownWatch(run.name)
     with run.hold() as held:
         chosen = chosen_job(run, job)
         settings, several = _settings(run.config), adapters(run, chosen)
@@ -57,7 +58,7 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
         if serving:
             row = expiry.extend(held, endpoints.kept_for(held, serving, for_one_run), end)
         else:
-            row = _start(run, held, chosen, several, settings, end, since, for_one_run)
+            row = _start(run, held, chosen, several, settings, end, since, for_one_run, watch)
     return DeployResult(
         run=run.name,
         endpoint=row.name,
@@ -180,12 +181,15 @@ def _start(
     end: datetime | None,
     began: datetime | None,
     for_one_run: bool,
+    watch: TeardownWatch,
 ) -> Endpoint:
     config = run.config
+    watch.check()
     placement = _placement(run, job, several)
     spec = replace(_spec(config, job.artifact, _base(job.origin), several, placement), for_one_run=for_one_run)
 
     def probe(endpoint: EndpointRef) -> None:
+        watch.check()  # a teardown gives up while this command holds the run's lock
         one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)
         for summarizer in [one_model.of(one) for one in several] or [one_model]:
             _probe(summarizer)

@@ -1,6 +1,7 @@
 """Tells commands that start jobs by and by that their run was torn down meanwhile: they must start nothing more.
 
-Such as `train` while it waits for an instance, or `sweep` between two trials: `teardown` finds nothing of them.
+Such as `train` while it waits for an instance, or `sweep` between two trials: `teardown` finds nothing of them. A
+`deploy` that still waits for its endpoint deletes it.
 """
 
 import os
