@@ -26,13 +26,14 @@ from gpu import avoid_fragmentation, gpu_fault, leave_cudnn_attention, serving_d
 from loading import Loaded, load
 from shared.container_limits import limit_threads
 from shared.events import MERGE_LEFT_OUT, ProgressEvent, SavedEvent, StartEvent, WarningEvent
-from shared.names import ADAPTER_FOLDER, ADAPTER_ONLY, BASE_SECONDS, MANIFEST_FILE, REPORT_TO
+from shared.names import ADAPTER_FOLDER, ADAPTER_ONLY, BASE_SECONDS, MANIFEST_FILE, REPORT_TO, STEPS_DONE
 from shared.records import DatasetFacts, from_json
 from trackers import Trackers
 
 if TYPE_CHECKING:
     import torch
 
+    from engine.checkpoint import Checkpoints
     from engine.distributed import Group
     from engine.packs import Packs
     from engine.setup import Setup
@@ -108,7 +109,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     dataset = from_json(DatasetFacts, (folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
-    resume_from = group.from_first(checkpoints.claim)
+    resume_from = group.from_first(lambda: claim(checkpoints))
     metrics.emit(ProgressEvent("starting", 1, 2, "loading the model and trying it out"))
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
@@ -196,6 +197,21 @@ def leave_model(
         hint = getattr(error, "hint", "a version of lorasum that can make it does so by `lorasum train --again`")
         metrics.emit(WarningEvent(f"the artifact has no merged model: {why}; {hint}"))
         return artifact.Left(not_merged=why)
+
+
+def claim(checkpoints: "Checkpoints") -> Path | None:
+    """The checkpoint to go on from; None if there is none.
+
+    Raises:
+        TrainingError: there is none, and the user was told that no step is repeated.
+    """
+    found = checkpoints.claim()
+    if found is None and os.environ.get(STEPS_DONE) == "1":
+        raise TrainingError(
+            "the checkpoints of the job that has done the steps are gone or damaged, so all steps would be repeated",
+            "deploy.serve: adapter serves what that job has left; another training.seed trains anew",
+        )
+    return found
 
 
 def is_adapter_only() -> bool:

@@ -21,7 +21,7 @@ from lorasum.context import RunContext
 from lorasum.ledger.ledger import Ledger
 from lorasum.reporting import Silent
 from shared.failure import read_failure
-from shared.names import ADAPTER_ONLY, BASE_SECONDS, EXPECT_GPU, RENDEZVOUS
+from shared.names import ADAPTER_ONLY, BASE_SECONDS, EXPECT_GPU, RENDEZVOUS, STEPS_DONE
 from shared.records import ArtifactRecord, BaseSummaries, from_json
 from shared.requests import fill_template
 
@@ -453,13 +453,21 @@ def test_a_job_without_a_merge_leaves_what_a_later_one_merges(job: Job, tmp_path
     left = from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes())
     assert set(left.files) >= {"adapter/adapter_model.safetensors", "tokenizer.json", "code/inference.py"}
 
-    later = replace(job, root=tmp_path / "later", variables={})
+    later = replace(job, root=tmp_path / "later", variables={STEPS_DONE: "1"})
     shutil.copytree(job.root / "checkpoints", later.root / "checkpoints")
     assert later.run(max_steps=2, warmup_ratio=0, learning_rate=0.01).code == 0
     assert [event["step"] for event in later.events() if event["event"] == "step"] == []
     assert (later.events()[-1]["not_merged"], (later.root / "model" / "model.safetensors").is_file()) == ("", True)
     again = load_file(later.root / "model" / "adapter" / "adapter_model.safetensors")
     assert all(torch.equal(again[name], tensor) for name, tensor in alone.items())
+
+
+def test_a_job_that_was_to_repeat_no_step_repeats_none(job: Job) -> None:
+    """Where the checkpoints are gone, all would be paid for again."""
+    job.variables[STEPS_DONE] = "1"
+    assert job.run(max_steps=2).code == 1
+    assert job.events() == []
+    assert "are gone or damaged, so all steps would be repeated" in (job.root / "output" / "failure").read_text()
 
 
 def test_an_adapter_that_changes_no_answer_is_told_of(job: Job) -> None:

@@ -181,6 +181,7 @@ def test_the_script_gets_the_flags_and_variables_of_a_container(
     assert Path(environ["SM_CHANNEL_BASE"]).resolve() == (tmp_path / "kept").resolve()
     assert "SM_CHANNEL_OTHER" not in environ
     assert (environ["TRAINING_JOB_NAME"], environ["LORASUM_ADAPTER_ONLY"]) == ("a-job", "1")
+    assert environ["LORASUM_STEPS_DONE"] == "0"
 
 
 def test_a_killed_job_says_so_and_resumes_from_its_checkpoint(backend: Backend, spec: Any) -> None:

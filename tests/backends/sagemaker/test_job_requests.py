@@ -101,6 +101,13 @@ def test_the_base_models_summaries_end_before_the_jobs_time_does() -> None:
     }
 
 
+def test_a_job_that_goes_on_from_anothers_steps_is_told_so() -> None:
+    spec = replace(SPEC, checkpoints="chats-4567cdef")
+    made = training_request(spec, SPEC.job_name, PLACE, SageMakerConfig(), {"training": DATA, "code": CODE})
+    assert made["CheckpointConfig"]["S3Uri"] == "s3://box/lorasum/chats/checkpoints/chats-4567cdef/"
+    assert made["Environment"] == {"LORASUM_EXPECT_GPU": "1", "LORASUM_STEPS_DONE": "1"}
+
+
 def test_a_job_that_is_to_merge_nothing_is_told_so() -> None:
     made = training_request(replace(SPEC, adapter_only=True), SPEC.job_name, PLACE, SageMakerConfig(), {"code": CODE})
     assert made["Environment"] == {"LORASUM_EXPECT_GPU": "1", "LORASUM_ADAPTER_ONLY": "1"}

@@ -15,7 +15,15 @@ from lorasum.backends.records import SCRIPTS, JobRef, JobState, TrainSpec
 from lorasum.errors import BackendError
 from lorasum.shared.container_limits import visible_gpus
 from lorasum.shared.events import Event, read_event
-from lorasum.shared.names import ADAPTER_ONLY, BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, PROCESSES, REPORT_TO
+from lorasum.shared.names import (
+    ADAPTER_ONLY,
+    BASE_AS_TRAINED,
+    BASE_SECONDS,
+    MAX_SECONDS,
+    PROCESSES,
+    REPORT_TO,
+    STEPS_DONE,
+)
 from lorasum.shared.records import FileFacts
 from lorasum.system import paths
 from lorasum.system.files import file_digest, folder_digest, write_file
@@ -222,6 +230,7 @@ def _variables(spec: TrainSpec) -> dict[str, str]:
         BASE_AS_TRAINED: str(int(spec.base_as_trained)),
         PROCESSES: str(spec.processes),
         REPORT_TO: ",".join(spec.report_to),
+        STEPS_DONE: str(int(bool(spec.checkpoints))),
     }
 
 

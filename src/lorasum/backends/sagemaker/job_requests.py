@@ -19,6 +19,7 @@ from lorasum.shared.names import (
     NO_NETWORK,
     PROGRAM,
     REPORT_TO,
+    STEPS_DONE,
     TENSORBOARD_FOLDER,
     TRACKER_KEYS_ARN,
 )
@@ -136,6 +137,8 @@ def _variables(config: SageMakerConfig, spec: TrainSpec, seconds: int) -> dict[s
             variables[BASE_AS_TRAINED] = "1"
     if spec.adapter_only:
         variables[ADAPTER_ONLY] = "1"
+    if spec.checkpoints:
+        variables[STEPS_DONE] = "1"
     if spec.artifact:
         variables[PROGRAM] = spec.program
     if config.network_isolation:
