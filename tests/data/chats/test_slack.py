@@ -47,6 +47,12 @@ def test_an_export_is_put_in_order_with_names(tmp_path: Path) -> None:
     channel(tmp_path, {"users.json": [{"id": "U02", "name": "ben", "profile": {"display_name": "Ben"}}]})
     assert read_folder(general).dialogue == "Ana Lee: hi\nBen: @Ana Lee see this & that\nAna Lee: bye"
     assert read_folder(tmp_path) == read_folder(general), "the only channel of an export"
+    answered = {"ok": True, "members": [{"id": "U02", "real_name": "Ben of the API"}]}
+    channel(general, {"users.json": answered})
+    (tmp_path / "users.json").unlink()
+    assert "Ben of the API: @Ana Lee" in read_folder(general).dialogue
+    (general / "users.json").unlink()
+    channel(tmp_path, {"users.json": [{"id": "U02", "profile": {"display_name": "Ben"}}]})
     assert read_path(general / "2023-11-14.json").dialogue == "Ana Lee: hi\nBen: @Ana Lee see this & that"
 
 

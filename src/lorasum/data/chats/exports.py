@@ -152,10 +152,11 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
 
 
 def _users(channel: Path) -> list[Any]:
-    """The users of a Slack export, from users.json beside the channel's folder."""
-    files = (channel.parent / "users.json", channel.parent / "org_users.json")
+    """The users of a Slack export: users.json beside the channel's folder or in it, of an export or of the API."""
+    files = (folder / name for folder in (channel, channel.parent) for name in ("users.json", "org_users.json"))
     known = [_read_json(file) for file in files if file.is_file()]
-    return [user for users in known if isinstance(users, list) for user in users]
+    lists = (users.get("members") if isinstance(users, dict) else users for users in known)
+    return [user for users in lists if isinstance(users, list) for user in users]
 
 
 def _decoded(content: bytes) -> str:
