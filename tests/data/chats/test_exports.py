@@ -56,6 +56,8 @@ def test_a_file_that_is_no_text_is_named_for_what_it_is(content: bytes, what: st
     [
         'AuthorID,Author,Date,Content,Attachments\n"1","Ana","2024","hi, you",""\n"2","Ben","2024","ho",""\n',
         'Date;User;Message\n"2024-06-03";"Ana";"hi, you"\n"2024-06-03";"Ben";"ho"\n',
+        "sep=;\nUser;Message\nAna;hi, you\nBen;ho\n",
+        "User|Message\nAna|hi, you\nBen|ho\n",
     ],
 )
 def test_a_table_with_a_message_in_each_row_is_a_chat(table: str, tmp_path: Path) -> None:

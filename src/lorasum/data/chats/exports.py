@@ -106,10 +106,10 @@ def read_path(path: Path, how: Messages | None = None) -> Chat:
 
 def _read_table(text: str, how: Messages | None) -> Chat:
     """The chat in a table with a message in each row, as DiscordChatExporter and KakaoTalk write it."""
-    header = text.lstrip("\ufeff\r\n").partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    text = re.sub(r'\A"?sep=."?\s*', "", text.lstrip("\ufeff\r\n"))  # Excel's own first line
+    delimiter = max(",;\t|", key=text.partition("\n")[0].count)
     csv.field_size_limit(_LARGEST)
-    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), delimiter=delimiter))
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
     return read_json([{key: value for key, value in row.items() if isinstance(key, str)} for row in rows], how)
 
 
