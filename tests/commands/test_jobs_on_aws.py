@@ -72,7 +72,7 @@ def make_run(
     """A run of three trials, two at once. Its data is prepared once; each trial takes it as its own."""
 
     def take(run: RunContext) -> None:
-        if not run.ledger.latest(Dataset, run.name, "done"):
+        if not run.ledger.latest_dataset(run.name):
             row = run.ledger.intend(Dataset(run=run.name, name=prepared.name, backend="local", path=str(prepared)))
             run.ledger.save(replace(row, state="done"))
 

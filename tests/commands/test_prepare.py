@@ -26,7 +26,6 @@ from lorasum.data.records import Example
 from lorasum.data.validate import check
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.planning import planned_job
 from lorasum.models.prompt import DEFAULT_TEMPLATE
 from lorasum.models.source import ModelRef, load_tokenizer
@@ -107,7 +106,7 @@ def test_dataset_holds_the_examples_and_the_ledger_knows_it(make_config: Callabl
     assert list(result.manifest.splits) == ["train", "test"]
     assert [split.examples for split in result.manifest.splits.values()] == [12, 4]
     assert [example.dialogue[:4] for example in store.read_test_examples(folder)] == ["Ola:", "Ivy:", "Jan:", "Lou:"]
-    resource = Ledger().latest(Dataset, "r", "done")
+    resource = Ledger().latest_dataset("r")
     assert resource is not None
     assert resource.path == result.dataset
     assert not report.warnings
@@ -133,7 +132,7 @@ def test_second_prepare_touches_nothing_and_loads_no_heavy_library(make_config: 
     )
     assert again.stdout.split() == [first.dataset, "True", "[]"]
     assert {path: path.stat().st_mtime_ns for path in Path(first.dataset).rglob("*")} == before
-    latest = Ledger().latest(Dataset, "r", "done")
+    latest = Ledger().latest_dataset("r")
     assert latest is not None
     assert latest.path == first.dataset, "the one asked for last is the one that train takes"
 
@@ -201,7 +200,7 @@ def test_bad_input_leaves_nothing_and_works_once_repaired(
     assert caught.value.hint
     assert "\n" not in caught.value.message + caught.value.hint
     assert datasets_made() == []
-    assert Ledger().latest(Dataset, "r", "intended", "live", "done") is None
+    assert {row.state for row in Ledger().resources("r")} <= {"gone"}
     shutil.copytree(tiny_chats, chats, dirs_exist_ok=True)
     assert run(make_config()).manifest.splits["train"].examples == 12
 

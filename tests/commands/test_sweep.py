@@ -76,7 +76,7 @@ def swept(
     """A config with a sweep. Its data is prepared once; each trial takes it as its own."""
 
     def take(run: RunContext) -> None:
-        if not ledger.latest(Dataset, run.name, "done"):
+        if not ledger.latest_dataset(run.name):
             row = ledger.intend(Dataset(run=run.name, name=prepared.name, backend="local", path=str(prepared)))
             ledger.save(replace(row, state="done"))
 

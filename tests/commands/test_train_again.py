@@ -15,7 +15,7 @@ from lorasum.commands.train import start_training, to_be_spent, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import Dataset, TrainingJob
+from lorasum.ledger.resources import TrainingJob
 from lorasum.shared.events import MERGE_LEFT_OUT
 from lorasum.shared.names import RECORD_FILE
 from lorasum.shared.records import ArtifactRecord, record_text
@@ -115,7 +115,7 @@ def test_a_job_of_a_version_that_recorded_nothing_is_used_as_it_is(
 def test_a_colleagues_finished_job_is_found_without_any_record(
     config: Config, backend: InMemoryBackend, ledger: Ledger, made_before: str
 ) -> None:
-    dataset = ledger.latest(Dataset, "chats", "done")
+    dataset = ledger.latest_dataset("chats")
     assert dataset is not None
     ledger.path.unlink()
     of_another_machine = Ledger()
@@ -294,7 +294,7 @@ def test_another_machine_merges_what_was_left_out_too(
         control_tokens=(), dataset_fingerprint="", generation={}, training=LEFT_OUT, versions={},
     )  # fmt: skip
     (tmp_path / adapter_alone / RECORD_FILE).write_text(record_text(record))
-    dataset = ledger.latest(Dataset, "chats", "done")
+    dataset = ledger.latest_dataset("chats")
     assert dataset is not None
     ledger.path.unlink()
     jobs = []

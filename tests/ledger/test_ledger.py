@@ -73,14 +73,13 @@ def test_a_note_leaves_the_time_of_the_last_change(ledger: Ledger) -> None:
         ledger.note(replace(row, name="k"))
 
 
-def test_the_latest_is_the_one_changed_last(ledger: Ledger) -> None:
-    done = [ledger.save(replace(ledger.intend(replace(JOB, name=name)), state="done")) for name in ("first", "second")]
-    ledger.save(done[0])
-    ledger.intend(replace(JOB, name="third"))
-    latest = ledger.latest(TrainingJob, "a", "done")
-    assert latest is not None
-    assert latest.name == "first"
-    assert ledger.latest(TrainingJob, "b") is None
+def test_the_latest_dataset_is_the_one_that_was_prepared_last(ledger: Ledger) -> None:
+    made = [Dataset(run="a", name=name, backend="local", path=name) for name in ("first", "second", "third")]
+    done = [ledger.save(replace(ledger.intend(row), state="done")) for row in made[:2]]
+    first = ledger.save(done[0])
+    ledger.intend(made[2])
+    assert ledger.latest_dataset("a") == first
+    assert ledger.latest_dataset("b") is None
 
 
 def test_a_resource_without_a_record_cannot_be_changed(ledger: Ledger) -> None:

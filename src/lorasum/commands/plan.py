@@ -5,7 +5,6 @@ from dataclasses import replace
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import HubOutageError, ModelError
-from lorasum.ledger.resources import Dataset
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
 from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.placement import Placement, before_training, warn_of
@@ -25,7 +24,7 @@ def plan(run: RunContext) -> PlanResult:
     Raises:
         LorasumError: what is prepared does not fit the config; limits.max_usd is too low.
     """
-    prepared = run.ledger.latest(Dataset, run.name, "done")
+    prepared = run.ledger.latest_dataset(run.name)
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
     estimate = estimate_of(job.spec, job.hardware) if prepared else Estimate(job.spec, job.hardware, None, _UNPREPARED)
     found = list(run.backend.preflight(run.config.training.report_to))

@@ -7,7 +7,7 @@ from typing import NoReturn
 from lorasum.backends.records import JobState
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError
-from lorasum.ledger.resources import NO_FIGURES, Dataset, TrainingJob
+from lorasum.ledger.resources import NO_FIGURES, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.estimate import Estimate
@@ -113,7 +113,7 @@ def plan_training(run: RunContext) -> TrainPlan:
     Raises:
         LorasumError: what is prepared does not fit the config.
     """
-    prepared = run.ledger.latest(Dataset, run.name, "done")
+    prepared = run.ledger.latest_dataset(run.name)
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
     price = known_price(run.backend, "training_job")
     limit = job_limit(run.config, price, 0.0, run.reporter)

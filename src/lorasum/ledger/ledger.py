@@ -18,7 +18,7 @@ from typing import TypeVar
 from lorasum.errors import LorasumError
 from lorasum.ledger import database
 from lorasum.ledger.database import NewerLedgerError
-from lorasum.ledger.resources import COLUMNS, Dataset, Resource, ResourceState, Unreadable, details, kind_of, parse
+from lorasum.ledger.resources import COLUMNS, Dataset, Resource, Unreadable, details, kind_of, parse
 from lorasum.system import paths
 
 __all__ = ["Ledger", "NewerLedgerError"]
@@ -121,9 +121,9 @@ class Ledger:
         """The record of one resource; None if there is none that can be read."""
         return next((row for row in self._read(kind=kind.kind, run=run, name=name) if isinstance(row, kind)), None)
 
-    def latest(self, kind: type[Row], run: str, *states: ResourceState) -> Row | None:
-        """The most recently changed resource of this kind in one of `states` (any, if none given)."""
-        rows = [row for row in self.rows(kind, run) if not states or row.state in states]
+    def latest_dataset(self, run: str) -> Dataset | None:
+        """The run's dataset that was prepared last."""
+        rows = [row for row in self.rows(Dataset, run) if row.state == "done"]
         return rows[-1] if rows else None
 
     def _read(self, **columns: str | None) -> list[Resource]:

@@ -15,7 +15,7 @@ from lorasum.data.records import Manifest
 from lorasum.data.store import read_manifest
 from lorasum.errors import ConfigError, LorasumError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import Dataset, Origin, TrainingJob
+from lorasum.ledger.resources import Origin, TrainingJob
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.placement import Placement
 from lorasum.lifecycle.training_time import Workload
@@ -88,7 +88,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
     Raises:
         LorasumError: nothing is prepared, or not with this config; the model lacks a layer that lora.targets names.
     """
-    row = ledger.latest(Dataset, config.name, "done")
+    row = ledger.latest_dataset(config.name)
     dataset = Path(row.path) if row else Path()
     manifest = read_manifest(dataset) if row else None
     if manifest is None:

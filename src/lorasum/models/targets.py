@@ -1,6 +1,8 @@
 """Whether a base model has the layers that get an adapter, before anything large is downloaded."""
 
+import hashlib
 import importlib.util
+import json
 from importlib.metadata import version
 
 from lorasum.config.schema import LoraConfig
@@ -8,7 +10,7 @@ from lorasum.errors import ModelError
 from lorasum.models.hub import hub_error
 from lorasum.models.source import ModelRef, libraries, model_file
 from lorasum.system import paths
-from lorasum.system.cache import once
+from lorasum.system.cache import keep, read_cache
 from lorasum.system.files import first_line
 
 
@@ -25,8 +27,11 @@ def look_at_targets(model: ModelRef, lora: LoraConfig) -> None:
         return
     described, code = model_file(model, "config.json"), paths.container_scripts() / "shared" / "lora_targets.py"
     read = [file.read_text(encoding="utf-8") for file in (described, code) if file and file.is_file()]
-    about = [*read, lora.model_dump(mode="json"), version("transformers")]
-    once("targets", about, lambda: _look_at_targets(model, lora))
+    about = json.dumps([*read, lora.model_dump(mode="json"), version("transformers")])
+    key = hashlib.sha256(about.encode()).hexdigest()
+    if key not in read_cache("targets"):
+        _look_at_targets(model, lora)
+        keep("targets", key, True, most=1000)
 
 
 def _look_at_targets(model: ModelRef, lora: LoraConfig) -> None:

@@ -1,8 +1,6 @@
 """Small JSON files in lorasum's home with answers that take time to get, such as prices. Losing one is harmless."""
 
-import hashlib
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -27,11 +25,3 @@ def write_cache(name: str, known: dict[str, Any]) -> None:
 def keep(name: str, key: str, value: object, most: int) -> None:
     """Store one more value under `name`; only the newest `most` are kept."""
     write_cache(name, dict(list(read_cache(name).items())[1 - most :]) | {key: value})
-
-
-def once(name: str, about: object, look: Callable[[], None]) -> None:
-    """Call `look`, unless it has returned before for the same `about`, a value that JSON can hold."""
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    if key not in read_cache(name):
-        look()
-        keep(name, key, True, most=1000)
