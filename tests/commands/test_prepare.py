@@ -21,14 +21,14 @@ from lorasum.commands.prepare import prepare
 from lorasum.config.data import Columns
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.data import store
+from lorasum.data import making, store
 from lorasum.data.records import Example
 from lorasum.data.validate import check
 from lorasum.errors import DataError, LorasumError, ModelError
 from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.planning import planned_job
 from lorasum.models.prompt import DEFAULT_TEMPLATE
-from lorasum.models.source import ModelRef, load_tokenizer
+from lorasum.models.source import ModelRef, load_tokenizer, look_at_model
 from lorasum.reporting import Silent
 from lorasum.shared.requests import fill_template
 from lorasum.system import paths
@@ -162,6 +162,25 @@ def test_changed_row_makes_a_new_dataset(make_config: Callable[..., Config], cha
     second = run(make_config())
     assert (second.reused, second.manifest.splits["train"].examples) == (False, 13)
     assert datasets_made() == sorted([Path(first.dataset).name, Path(second.dataset).name])
+
+
+def test_a_file_that_changes_while_it_is_prepared_is_refused(
+    make_config: Callable[..., Config], chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows would stand under the name of those that it had before."""
+    before = (chats / "train.jsonl").read_bytes()
+
+    def look_and_change(*arguments: Any) -> None:
+        replace_line(chats / "train.jsonl", 1, b'{"dialogue": "A: another", "summary": "A says another."}')
+        look_at_model(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(making, "look_at_model", look_and_change)
+        with pytest.raises(DataError, match=r"^train\.jsonl was changed while it was prepared$"):
+            run(make_config(test=None, test_fraction=0.25))
+    assert datasets_made() == []
+    (chats / "train.jsonl").write_bytes(before)
+    assert not run(make_config(test=None, test_fraction=0.25)).reused
 
 
 def test_same_input_gives_the_same_bytes(make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:

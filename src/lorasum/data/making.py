@@ -18,7 +18,7 @@ from lorasum.data.findings import Findings, compared, noting_changes, unique
 from lorasum.data.oddities import Oddities
 from lorasum.data.records import Example, Manifest, SplitStats
 from lorasum.data.settings import Settings
-from lorasum.data.sources import Source, Split
+from lorasum.data.sources import Source, Split, whole_name
 from lorasum.data.tally import RejectFile, Tally
 from lorasum.data.telling import shared_file, tell, write_shared
 from lorasum.data.tokenize_pack import Tokens, fit, packs, refuse_too_long
@@ -106,6 +106,7 @@ class _Maker:
             refuse_too_long(self.tallies.values(), data, context)
             for split, stats in made.items():
                 _tell_split(sources[split].name, stats, self.tallies[split], data, self.report)
+            self._refuse_changed_sources()
             manifest = self._manifest(dataset.name, {split: made[split] for split in sources})
             store.write_manifest(folder, manifest)
             # Both before the dataset, so that a killed prepare never leaves a dataset without them.
@@ -114,6 +115,13 @@ class _Maker:
         names = {sources[split].name: tally for split, tally in self.tallies.items()}
         tell(names, self.findings, data, self.rejected.path, self.report)
         return manifest
+
+    def _refuse_changed_sources(self) -> None:
+        """Raises DataError if the dataset would have a name by which other rows than its own are known."""
+        before = self.recipe.settings.sources
+        for split, source in self.recipe.sources.items():
+            if source.identity() != before[split]:
+                raise DataError(f"{whole_name(source)} was changed while it was prepared", "run the same command again")
 
     def _split(self, folder: Path, split: Split, identity: str) -> SplitStats:
         """Make one split, from its source to its files."""

@@ -24,7 +24,7 @@ from lorasum.models.hub import hub_commit
 from lorasum.system.paths import doc
 
 _ENVIRONMENT = S3Login()
-__all__ = ["FileList", "FileSource", "Source", "Split", "open_sources"]
+__all__ = ["FileList", "FileSource", "Source", "Split", "open_sources", "whole_name"]
 
 
 class Source(Protocol):
@@ -84,6 +84,11 @@ def open_sources(
         sources["train"] = Fraction(division, chosen=False)
         sources["test"] = Fraction(division, chosen=True)
     return sources
+
+
+def whole_name(source: Source) -> str:
+    """The name of what a source is, or is a part of."""
+    return source.division.whole.name if isinstance(source, Fraction) else source.name
 
 
 def _files(
