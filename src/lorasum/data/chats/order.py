@@ -76,7 +76,7 @@ def _turned(messages: Sequence[Any]) -> Sequence[Any]:
 def _by_number(messages: Sequence[Any]) -> Sequence[Any]:
     """The messages in the order of a key such as `seq`, if it numbers all of them without a gap."""
     first = messages[0] if messages else None
-    keys = [key for key in first if _NUMBERS_MESSAGES.fullmatch(plain_key(key))] if isinstance(first, Mapping) else []
+    keys = [key for key in first if _numbers_messages(key)] if isinstance(first, Mapping) else []
     if not keys or not all(isinstance(message, Mapping) for message in messages):
         return messages
     for key in keys:
@@ -113,6 +113,11 @@ def _times_of(messages: Sequence[Any], among: Sequence[str] = ()) -> Iterator[li
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
                 yield [time for time in times if time is not None]
+
+
+@lru_cache(1_000)
+def _numbers_messages(key: object) -> bool:
+    return bool(_NUMBERS_MESSAGES.fullmatch(plain_key(key)))
 
 
 @lru_cache(1_000)

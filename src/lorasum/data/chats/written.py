@@ -157,7 +157,7 @@ def with_plain_breaks(text: str) -> str:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "_x000D_\n" in text:
         text = text.replace("_x000D_\n", "\n")
-    if ("\\n" in text or "<" in text) and "\n" not in text:
+    if "\n" not in text and ("\\n" in text or "<" in text):
         turns = [turn.strip() for turn in _INSTEAD.split(text) if turn.strip()]
         if len(turns) > 1 and all(map(_TURN.match, turns)):
             return "\n".join(turns if "\\n" in text else map(words_of, turns))
