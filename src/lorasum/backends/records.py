@@ -130,11 +130,9 @@ class EndpointSpec:
         adapters: with `base`, the adapters that requests can name; the artifact's own is the first.
         gpus: among how many GPUs of its instance the model is divided, where the engine divides it.
         shortens_context: whether one text of the model's whole context has no room beside the weights.
-        most_instances: how many it may grow to under load.
         port: local port, 0 for any free one.
         startup_timeout: seconds until /ping must answer 200.
         mark: tells this start from one of another client at the same time; empty where there can be none.
-        for_one_run: whether `run` removes it at its end; the record says so, and no backend asks.
     """
 
     run: str
@@ -147,9 +145,7 @@ class EndpointSpec:
     adapters: tuple[Adapter, ...] = ()
     gpus: int = 1
     shortens_context: bool = False
-    most_instances: int = 1
     mark: str = ""
-    for_one_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

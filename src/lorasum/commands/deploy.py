@@ -138,7 +138,6 @@ def _spec(
         adapters=several,
         gpus=placement.tensor_parallel_size,
         shortens_context=placement.shortens_context,
-        most_instances=expiry.most_instances(config),
     )
 
 
@@ -186,7 +185,16 @@ def _start(
     config = run.config
     watch.check()
     placement = _placement(run, job, several)
-    spec = replace(_spec(config, job.artifact, _base(job.origin), several, placement), for_one_run=for_one_run)
+    spec = _spec(config, job.artifact, _base(job.origin), several, placement)
+    row = replace(
+        endpoints.row_of(run.backend, run.name, spec.name, spec.artifact, job.origin),
+        job=job.name,
+        settings=settings,
+        expires_at=end,
+        adapters=several,
+        most_instances=expiry.most_instances(config),
+        for_one_run=for_one_run,
+    )
 
     def probe(endpoint: EndpointRef) -> None:
         watch.check()  # a teardown gives up while this command holds the run's lock
@@ -196,7 +204,7 @@ def _start(
 
     price = run.backend.usd_per_hour("endpoint")
     run.reporter.step(f"starting endpoint {run.name}{_terms(run, placement, price, end, began)}")
-    return endpoints.start(held, spec, job.origin, probe, job.name, settings, end)
+    return endpoints.start(held, row, spec, probe)
 
 
 def _probe(summarizer: Summarizer) -> None:

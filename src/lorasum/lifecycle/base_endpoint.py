@@ -1,6 +1,7 @@
 """The base model's endpoint, which is started for an evaluation and deleted by it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -41,7 +42,9 @@ def ask(
     try:
         with run.hold() as held:
             began = True
-            row = endpoints.start(held, spec, as_asked, probe, end=expiry.end_of(run, None, None, price))
+            wanted = endpoints.row_of(run.backend, run.name, spec.name, spec.artifact, as_asked)
+            end = expiry.end_of(run, None, None, price)
+            row = endpoints.start(held, replace(wanted, expires_at=end), spec, probe)
         return asking(summarizer(EndpointRef(row.name, row.location, row.artifact)))
     finally:
         if began:

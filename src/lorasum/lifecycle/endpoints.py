@@ -26,15 +26,7 @@ PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don
 _BETWEEN_PROBES = 5.0  # seconds
 
 
-def start(
-    held: HeldRun,
-    spec: EndpointSpec,
-    origin: Origin,
-    probe: Callable[[EndpointRef], object],
-    job: str = "",
-    settings: str = "",
-    end: datetime | None = None,
-) -> Endpoint:
+def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[EndpointRef], object]) -> Endpoint:
     """Start an endpoint, have it answer one real request, and only then record it as live.
 
     If anything goes wrong, Ctrl-C included, what was started is deleted. If that fails too, the ledger has it as
@@ -42,20 +34,16 @@ def start(
     client has started at the same time.
 
     Args:
-        origin: where its artifact came from.
+        row: to be recorded. Its end is arranged before it is started, so that it holds whatever happens then.
         probe: sends that request, and raises if it is not answered. After a NoAnswerError it is called again, until the
             model should have been loaded.
-        job: the training job that made the artifact.
-        settings: the part of the config that decides about the endpoint.
-        end: when it ends by itself. That is arranged before it is started, so that it holds whatever happens then.
     """
     before = _known(held, spec.name)
     earlier = held.backend.endpoint_state(held.name, spec.name)
     spec = replace(spec, mark=secrets.token_hex(8))
-    row = row_of(held, spec, origin, before, earlier)
-    row = held.ledger.intend(replace(row, job=job, settings=settings, expires_at=end))
+    row = held.ledger.intend(replace(row, usd_before=spent(held.backend, before, earlier, held.ledger.now())))
     try:
-        row = expiry.arrange(held, row, end, None if earlier.status == "absent" else before)
+        row = expiry.arrange(held, row, row.expires_at, None if earlier.status == "absent" else before)
         endpoint = held.backend.start_endpoint(spec)
         _until_answered(held, endpoint, probe)
         live = held.ledger.save(replace(row, state="live", location=endpoint.location))
@@ -112,23 +100,17 @@ def spent(backend: Backend, row: Endpoint | None, state: EndpointState, now: dat
     return known + price * max((now - state.created).total_seconds(), 0.0) / 3600
 
 
-def row_of(
-    held: HeldRun, spec: EndpointSpec, origin: Origin, before: Endpoint | None, earlier: EndpointState
-) -> Endpoint:
-    """What the ledger is told of an endpoint that starts or was found, with the cost of those that had its name."""
+def row_of(backend: Backend, run: str, name: str, artifact: str, origin: Origin) -> Endpoint:
+    """What the ledger is told of an endpoint that is to start or was found."""
     return Endpoint(
-        run=held.name,
-        name=spec.name,
-        backend=held.backend.name,
-        account_and_region=held.backend.account_and_region,
-        access=held.backend.access,
-        artifact=spec.artifact,
+        run=run,
+        name=name,
+        backend=backend.name,
+        account_and_region=backend.account_and_region,
+        access=backend.access,
+        artifact=artifact,
         origin=origin,
-        usd_per_hour=held.backend.usd_per_hour("endpoint"),
-        usd_before=spent(held.backend, before, earlier, held.ledger.now()),
-        adapters=spec.adapters,
-        most_instances=spec.most_instances,
-        for_one_run=spec.for_one_run,
+        usd_per_hour=backend.usd_per_hour("endpoint"),
     )
 
 

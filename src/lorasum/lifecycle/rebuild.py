@@ -7,13 +7,13 @@ an endpoint that runs is recorded whatever else is unknown about it, because it 
 from dataclasses import replace
 
 from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointSpec, EndpointState, JobRef
+from lorasum.backends.records import EndpointState, JobRef
 from lorasum.data.store import read_manifest
 from lorasum.errors import BackendError
 from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Origin, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle import batches, jobs
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.endpoints import row_of
+from lorasum.lifecycle.endpoints import row_of, spent
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lock import HeldRun
 from lorasum.shared.records import ArtifactRecord
@@ -108,9 +108,10 @@ def _endpoints(held: HeldRun) -> list[str]:
             done += _elsewhere(held, row)
             continue
         state = held.backend.endpoint_state(held.name, running.name)
-        spec = EndpointSpec(held.name, running.name, artifact=state.ref.artifact if state.ref else "")
-        unseen = row_of(held, spec, UNKNOWN_ORIGIN, row, state)
-        held.ledger.save(_served(held, state, held.ledger.intend(unseen)))
+        artifact = state.ref.artifact if state.ref else ""
+        unseen = row_of(held.backend, held.name, running.name, artifact, UNKNOWN_ORIGIN)
+        total = spent(held.backend, row, state, held.ledger.now())
+        held.ledger.save(_served(held, state, held.ledger.intend(replace(unseen, usd_before=total))))
         done.append(f"recorded endpoint {running.name}, {state.status}")
     return done
 
