@@ -57,6 +57,8 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
         ({"system": [{"text": "Summarise for the night shift."}], "messages": [USER, ANSWER]}, WITH_SYSTEM),
         ({"dialogue": DIALOGUE, "summary": [None, " ", "They greet."]}, DIALOGUE),
         ({"dialogue": DIALOGUE, "summary": [USER, ANSWER]}, DIALOGUE),
+        ({"messages": [USER, {"role": "assistant", "content": "<think>hm</think>\n\nThey greet."}]}, DIALOGUE),
+        ({"prompt": DIALOGUE, "completion": "<think>\nhm\n</think>They greet."}, DIALOGUE),
     ],
 )
 def test_rows_of_fine_tuning_tools_are_examples(row: dict[str, object], dialogue: str) -> None:
@@ -142,5 +144,9 @@ def test_a_misnamed_column_is_an_error_that_lists_the_forms() -> None:
 
 
 def test_the_first_reference_is_the_summary_and_the_others_are_kept() -> None:
-    row = {"dialogue": "Ana: hi", "summary": ["They greet.", " ", "Ana says hi. "]}
-    assert check(row, Columns()) == Example("Ana: hi", "They greet.", ("Ana says hi.",))
+    references = ["They greet.", " ", "Ana says hi. "]
+    for held in (references, json.dumps(references), str(references)):
+        row = {"dialogue": "Ana: hi", "summary": held}
+        assert check(row, Columns()) == Example("Ana: hi", "They greet.", ("Ana says hi.",))
+    for words in ("[laughs] They greet.", "[1, 2]", "[]"):
+        assert check({"dialogue": "Ana: hi", "summary": words}, Columns()) == Example("Ana: hi", words)

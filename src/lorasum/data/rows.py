@@ -11,6 +11,8 @@ from lorasum.config.data import Columns
 from lorasum.data.chats.keys import speaker_columns
 from lorasum.data.chats.message import speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
+from lorasum.data.chats.unsaid import without_thoughts
+from lorasum.data.chats.written import written
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""
@@ -90,7 +92,7 @@ def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
     before = list(messages[:-1])
     if isinstance(system, str | list) and text_of({"content": system}):
         before.insert(0, {"role": "system", "content": system})
-    return Fields(_asked(before), text_of(turns[-1]))
+    return Fields(_asked(before), without_thoughts(text_of(turns[-1])))
 
 
 def _is_assistants(turn: Mapping[str, Any]) -> bool:
@@ -109,15 +111,17 @@ def _asked(prompt: Any) -> Any:
 def _answer(completion: Any) -> Any:
     """A completion: text, or the assistant's turn in a list of messages."""
     turns = messages_in(completion) if not isinstance(completion, str) else None
-    if turns and isinstance(turns[-1], Mapping):
-        return text_of(turns[-1])
-    return _references(completion)[0]
+    answer = text_of(turns[-1]) if turns and isinstance(turns[-1], Mapping) else _references(completion)[0]
+    return without_thoughts(answer) if isinstance(answer, str) else answer
 
 
 def _references(summary: Any) -> list[Any]:
-    """A summary, or each of several references that has text, or the answer that turns end with; at least one item."""
+    """A summary, or each of several references that has text, or the answer that turns end with; at least one item. A
+    table has a list of references as text."""
+    if isinstance(summary, str) and summary.startswith("[") and isinstance(several := written(summary), list):
+        return _references(several) if several and all(isinstance(one, str) for one in several) else [summary]
     if isinstance(summary, list) and summary and all(isinstance(one, Mapping) for one in summary):
-        return [text_of(summary[-1])] if _is_assistants(summary[-1]) else [summary]
+        return [without_thoughts(text_of(summary[-1]))] if _is_assistants(summary[-1]) else [summary]
     if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):
         return [one for one in summary if one and one.strip()] or [""]
     return [summary]
