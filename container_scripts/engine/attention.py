@@ -18,8 +18,11 @@ How an architecture gets it:
 
 * Most architectures: through transformers' AttentionInterface, under the name `lorasum_examples`.
 * BLOOM does not use that interface and adds ALiBi's biases to the scores: bloom.py replaces its attention layer.
-* A model that asks its attention for more than that (soft-capped scores, attention sinks, a sliding window shorter than
-  an example) keeps transformers' own attention, which builds the same mask from the position ids.
+* A model that asks its attention for more than that (soft-capped scores, attention sinks) keeps transformers' own
+  attention, which builds the same mask from the position ids.
+
+A sliding window is one more limit inside an example. A layer tells its attention of it, and transformers makes a mask
+that has it too. The two are compared when the model is tried out, because in a training no masks are made.
 
 Which of these a model needs is not written down anywhere: probe.py tries them out.
 """
@@ -106,53 +109,56 @@ def _register(examples: Examples) -> None:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        attention_mask: torch.Tensor | None,
+        attention_mask: torch.Tensor | int | None,
         dropout: float = 0.0,
         scaling: float | None = None,
+        sliding_window: int | None = None,
         **asked: Any,
     ) -> tuple[torch.Tensor, None]:
         if not getattr(module, "is_causal", True):
             raise NotCovered("it has attention in both directions")
-        refuse_what_is_not_covered(examples.longest, attention_mask=attention_mask, **asked)
+        window = examples.window_with_effect(sliding_window)
+        of_mask = attention_mask if isinstance(attention_mask, int) else None
+        _refuse_what_is_not_covered(attention_mask=attention_mask if of_mask is None else None, **asked)
+        if examples.makes_masks and window != of_mask:
+            raise NotCovered(f"a layer asks for a window of {window} tokens, and its mask has one of {of_mask}")
         examples.used = True
-        scores = AttentionScores(scaling, dropout if module.training else 0.0)
+        scores = AttentionScores(scaling, dropout if module.training else 0.0, window)
         out = examples.attend(query, key, value, examples, scores)
         return out.transpose(1, 2).contiguous(), None
 
-    def mask(local_size: int | None = None, use_vmap: bool = False, **_: Any) -> None:
-        """The mask that transformers would make for a layer: none, because the kernels here need none."""
+    def mask(local_size: int | None = None, use_vmap: bool = False, **_: Any) -> int | None:
+        """What a layer gets for its mask: the window that is in it."""
         if use_vmap:
             raise NotCovered("it has a mask of its own")
-        refuse_what_is_not_covered(examples.longest, sliding_window=local_size)
+        return examples.window_with_effect(local_size)
 
     AttentionInterface.register(_NAME, forward)
-    if not examples.used:
+    if examples.makes_masks:
         AttentionMaskInterface.register(_NAME, mask)
 
 
-def make_no_more_masks() -> None:
-    """Tell transformers that this attention needs no mask, once the model was seen to ask it for none.
+def make_no_more_masks(examples: Examples | None) -> None:
+    """Tell transformers that this attention needs no mask, once the model was seen to ask for none but windows.
 
     It would look for examples in the position ids at the start of every pass, which waits for the GPU.
     """
     from transformers.masking_utils import AttentionMaskInterface
 
+    if examples is not None:
+        examples.makes_masks = False
     AttentionMaskInterface._global_mapping.pop(_NAME, None)
 
 
-def refuse_what_is_not_covered(longest: int, **asked: Any) -> None:
-    """Raise NotCovered if a layer asks for anything that plain causal attention within examples does not do.
+def _refuse_what_is_not_covered(**asked: Any) -> None:
+    """Raise NotCovered if a layer asks for anything that the kernels here do not do.
 
     Args:
-        longest: tokens of the longest example.
-        asked: the arguments that a layer gives to its attention beside query, key and value.
+        asked: the arguments that a layer gives to its attention beside query, key, value and what is a field of scores.
     """
     for name, value in asked.items():
-        if value is None or name in _WITHOUT_EFFECT or (name == "is_causal" and value is True):
-            continue
-        if name == "sliding_window" and (not value or value >= longest):  # Qwen2-MoE says 0 for none
-            continue
-        raise NotCovered(f"its attention asks for {name}")
+        if value is not None and name not in _WITHOUT_EFFECT and not (name == "is_causal" and value is True):
+            raise NotCovered(f"its attention asks for {name}")
 
 
 def restore_attention(model: Any, implementation: str) -> None:

@@ -60,7 +60,7 @@ def _attention_forward(
         part.transpose(1, 2) for part in fused.unbind(3)
     )  # unbind: its backward pass writes the three gradients into one tensor
     dropout = self.attention_dropout.p if self.training else 0.0
-    scores = AttentionScores(None, dropout, self.slopes)
+    scores = AttentionScores(None, dropout, slopes=self.slopes)
     context = self.examples.attend(query, key, value, self.examples, scores)
     output = self.dense(context.transpose(1, 2).flatten(2))
     return residual + functional.dropout(output, self.hidden_dropout, self.training), None

@@ -52,6 +52,8 @@ class Examples:
         self.positions = torch.empty(0)
         self.used = False
         """Whether a layer of the model has called the attention that reads this."""
+        self.makes_masks = True
+        """Whether transformers still asks for a mask at the start of a pass: until the model was tried out."""
         self.instead_of = ""
         """The attention of the model that this one has replaced, such as `sdpa`."""
         self._derived: dict[str, Any] = {}
@@ -65,6 +67,10 @@ class Examples:
         """
         self.lengths, self.positions = lengths, positions
         self._derived = {}
+
+    def window_with_effect(self, window: int | None) -> int | None:
+        """A sliding window, if an example of any batch is longer. Qwen2-MoE says 0 for none."""
+        return window if window and window < self.longest else None
 
     def derive(self, name: str, make: Callable[[], Any]) -> Any:
         """A value that all layers need for this batch, such as the block mask: made at the first call, then kept."""
@@ -81,6 +87,8 @@ class AttentionScores:
     """They are multiplied by it; None means 1/sqrt(head_dim)."""
     dropout: float = 0.0
     """Probability that a weight, which is made of a score, is dropped."""
+    window: int | None = None
+    """A token sees the last so many tokens of its example, itself included; None if it sees all."""
     slopes: Tensor | None = None
     """(heads,) float32, the slopes of ALiBi (alibi.py); None without ALiBi."""
 
@@ -106,28 +114,47 @@ def causal_blocks(query: Tensor, key: Tensor, value: Tensor, examples: Examples,
         scale = scale or 1 / math.sqrt(head_dim)
         factors = examples.derive("alibi", lambda: alibi_factors(slopes / scale, examples.positions, query.dtype))
         query, key, value = with_alibi(query, key, value, *factors)
+    masks = [_window_mask(query, tokens, scores.window, examples) for tokens in examples.lengths]
     shared = query.shape[1] != key.shape[1]
-    if apart := shared and not _shares_heads(query, key, value, scores.dropout):
+    if apart := shared and not _shares_heads(query, key, value, masks, scores.dropout):
         query, key, value = _groups_as_batch(query, key, value)
+    parts = (tensor.split(list(examples.lengths), dim=2) for tensor in (query, key, value))
     out = [
         functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=scores.dropout, is_causal=True, scale=scale, enable_gqa=shared and not apart
+            q, k, v, mask, scores.dropout, is_causal=mask is None, scale=scale, enable_gqa=shared and not apart
         )
-        for q, k, v in zip(*(t.split(list(examples.lengths), dim=2) for t in (query, key, value)), strict=True)
+        for q, k, v, mask in zip(*parts, masks, strict=True)
     ]
     whole = torch.cat(out, dim=2)
     return whole.reshape(1, -1, *whole.shape[2:])[..., :head_dim]
 
 
-def _shares_heads(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
+def _window_mask(query: Tensor, tokens: int, window: int | None, examples: Examples) -> Tensor | None:
+    """What is added to the scores of an example that is longer than the window: (tokens, tokens), 0 or -inf.
+
+    All layers save this one for their backward pass: PyTorch would make another of its own for each, if this was of
+    bools, or if its rows did not begin at multiples of 8 values.
+    """
+    if window is None or tokens <= window:
+        return None
+
+    def make() -> Tensor:
+        seen = torch.ones(tokens, -(-tokens // 8) * 8, dtype=torch.bool, device=query.device).tril().triu(1 - window)
+        return torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -math.inf)[:, :tokens]
+
+    mask: Tensor = examples.derive(f"window of {window} in {tokens}", make)
+    return mask
+
+
+def _shares_heads(query: Tensor, key: Tensor, value: Tensor, masks: Sequence[Tensor | None], dropout: float) -> bool:
     """Whether a kernel takes keys that several heads of the query share.
 
-    On a GPU that is FlashAttention, which wants half precision and compute capability 8.0. Without it PyTorch says
-    nothing, and computes and saves the scores of all heads as whole matrices.
+    On a GPU that is FlashAttention, which wants half precision, compute capability 8.0, and no mask. Without it PyTorch
+    says nothing, and computes and saves the scores of all heads as whole matrices.
     """
-    backends = torch.backends.cuda
+    mask, backends = next((mask for mask in masks if mask is not None), None), torch.backends.cuda
     return not query.is_cuda or backends.can_use_flash_attention(
-        backends.SDPAParams(query, key, value, None, dropout, True, True)
+        backends.SDPAParams(query, key, value, mask, dropout, mask is None, True)
     )
 
 
@@ -142,12 +169,14 @@ def flex(query: Tensor, key: Tensor, value: Tensor, examples: Examples, scores: 
     """As causal_blocks, but one kernel computes all examples (FlexAttention, Dong et al. 2024); compiled on CUDA.
 
     Raises:
-        NotCovered: the model drops attention weights, which this kernel cannot do.
+        NotCovered: the model drops attention weights, which this kernel cannot do, or has windows.
     """
     from torch.nn.attention.flex_attention import flex_attention
 
     if scores.dropout:
         raise NotCovered("its attention drops weights, which FlexAttention cannot")
+    if scores.window is not None:
+        raise NotCovered("examples are longer than its window")
     on_gpu, slopes = query.is_cuda, scores.slopes
 
     def alibi(score: Tensor, _batch: Any, head: Tensor, q: Tensor, k: Tensor) -> Tensor:

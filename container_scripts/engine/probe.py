@@ -94,7 +94,7 @@ def find_route(
             if not takes_packs:
                 reason = reason or "examples see each other in a thin model of this architecture"
             if not reason:
-                make_no_more_masks()
+                make_no_more_masks(examples)
                 return examples, route
             reasons.append(f"attention {attention}: {reason}")
             restore_attention(causal, before)

@@ -2,7 +2,7 @@
 
     route                 attention      examples of a batch      head
     fastest               the engine's   in one forward pass      engine's, where there is a label
-    soft caps, windows    transformers'  in one forward pass      engine's or the model's
+    soft caps, sinks      transformers'  in one forward pass      engine's or the model's
     state across tokens   transformers'  one forward pass each    engine's or the model's
 
 The last route is right for every model, because it is what transformers itself computes. Which of the others gives the

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -113,13 +114,57 @@ def test_no_tensor_has_a_value_for_each_pair_of_tokens(architecture: str) -> Non
     assert largest < sum(lengths) ** 2
 
 
-def test_windows_and_soft_caps_keep_transformers_attention() -> None:
-    def attention(architecture: str, longest: int) -> str:
-        return PackedLoss(with_adapter(random_model(architecture)), longest).route.attention
+def test_soft_caps_keep_transformers_attention_and_windows_do_not() -> None:
+    def attention(architecture: str) -> str:
+        return PackedLoss(with_adapter(random_model(architecture)), longest=41).route.attention
 
-    assert attention("mistral", longest=41) == "transformers"
-    assert attention("mistral", longest=8) == "examples"
-    assert attention("gemma2", longest=8) == "transformers"
+    assert attention("mistral") == "examples"
+    assert attention("gemma2") == "transformers"
+
+
+@pytest.mark.parametrize(
+    ("layer", "of_mask", "reason"),
+    [
+        (None, 20, "a layer asks for a window of None tokens, and its mask has one of 20"),
+        (20, None, "a layer asks for a window of 20 tokens, and its mask has one of None"),
+        (20, 24, "a layer asks for a window of 20 tokens, and its mask has one of 24"),
+        (20, 20, ""),
+        (None, None, ""),
+        (41, None, ""),
+    ],
+)
+def test_a_window_is_the_masks_or_the_model_keeps_its_attention(
+    layer: int | None, of_mask: int | None, reason: str
+) -> None:
+    """The examples that a model is tried with are shorter than its window, so their losses would say nothing."""
+    model = random_model("qwen3")
+    model.config.sliding_window, model.model.has_sliding_layers = of_mask, of_mask is not None
+    model.config.layer_types = ["sliding_attention" if of_mask else "full_attention"] * 2
+    for module in model.model.layers:
+        module.self_attn.sliding_window = layer
+    found = PackedLoss(with_adapter(model), longest=41).route
+    assert found.attention == ("transformers" if reason else "examples")
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize("kv_heads", [6, 2])
+@pytest.mark.parametrize("window", [1, 7, 128, 199])
+def test_windows_equal_one_mask_for_the_whole_row(kv_heads: int, window: int) -> None:
+    """Of examples that are longer and shorter than the window; the values and all gradients in float32."""
+    (query, key, value), examples = heads_and_examples(kv_heads=kv_heads)
+    inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
+    found = causal_blocks(query, key, value, examples, AttentionScores(window=window))
+    lengths = torch.tensor(examples.lengths)
+    example, place = torch.arange(len(lengths)).repeat_interleave(lengths), torch.arange(int(lengths.sum()))
+    back = place[:, None] - place
+    seen = (example[:, None] == example) & (back >= 0) & (back < window)
+    expected = functional.scaled_dot_product_attention(query, key, value, seen, enable_gqa=True)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    for one, other in zip(
+        torch.autograd.grad(found, inputs, upstream), torch.autograd.grad(expected, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_long_alibi_examples_equal_eager_attention() -> None:

@@ -85,12 +85,15 @@ def test_a_pretended_gpu_counts_waits_and_bytes() -> None:
         assert gpu.peak >= 1028
 
 
-def test_a_gpu_without_flash_attention_computes_no_whole_matrices(tmp_path: Path) -> None:
-    """A T4 has a kernel for as many keys as queries only, and this Llama has two queries for a key."""
-    random_model("llama").save_pretrained(tmp_path / "base")
+@pytest.mark.parametrize(("architecture", "capability"), [("llama", (7, 5)), ("mistral", (8, 6))])
+def test_attention_without_flash_attention_computes_no_whole_matrices(
+    architecture: str, capability: tuple[int, int], tmp_path: Path
+) -> None:
+    """A T4 has none, and it takes no windows. The other kernel wants a key for each query; here two share one."""
+    random_model(architecture).save_pretrained(tmp_path / "base")
     here, there = (Training(small(tmp_path / n, epochs=0.5), base=tmp_path / "base", dtype=torch.float16) for n in "ab")
     here.run()
-    with pretend_gpu((7, 5)) as gpu:
+    with pretend_gpu(capability) as gpu:
         there.device = GPU
         there.run()
         assert not [place for place in gpu.whole_matrices if "kernels.py" in place]
