@@ -2,13 +2,13 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from lorasum.backends.base import is_here
-from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState, JobRef
+from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
 from lorasum.errors import BackendError
@@ -32,6 +32,25 @@ _DECIDES_NOTHING: Final = {"deploy": {"expires_after"}, "sagemaker": {"scheduler
 _PLACEHOLDER: Final = "<artifact>"
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a deploy is to serve, beside what serves now.
+
+    Attributes:
+        several: the adapters to serve; none if it is the model of the job alone.
+        serving: the record of the run's endpoint, if that is in service and is exactly what would be started.
+        since: when the endpoint that serves now was started; None if there is none.
+        end: when it ends by itself.
+    """
+
+    job: TrainingJob
+    several: tuple[Adapter, ...]
+    serving: Endpoint | None
+    since: datetime | None
+    end: datetime | None
+    usd_per_hour: float | None
+
+
 def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -> DeployResult:
     """Serve the artifact of the newest completed job of this config. An endpoint that already does so is kept.
 
@@ -48,34 +67,25 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
     """
     began, watch = time.monotonic(), TeardownWatch(run.name)
     with run.hold() as held:
-        chosen = chosen_job(run, job)
-        settings, several = _settings(run.config), adapters(run, chosen)
-        before = run.ledger.find(Endpoint, run.name, run.name)
-        state = run.backend.endpoint_state(run.name, run.name)
-        serving = _serving_already(run, before, state, chosen.artifact, several, settings)
-        since = _began(state, serving)
-        end = expiry.end_of(run, before, since, run.backend.usd_per_hour("endpoint"))
-        if serving:
-            row = expiry.extend(held, endpoints.kept_for(held, serving, for_one_run), end)
+        wanted = _look(run, job)
+        if wanted.serving:
+            row = expiry.extend(held, endpoints.kept_for(held, wanted.serving, for_one_run), wanted.end)
         else:
-            row = _start(run, held, chosen, several, settings, end, since, for_one_run, watch)
+            row = _start(run, held, wanted, watch, for_one_run)
+    since = wanted.since or datetime.fromisoformat(row.created_at)
     return DeployResult(
         run=run.name,
         endpoint=row.name,
         location=row.location,
-        artifact=chosen.artifact,
-        job=chosen.name,
-        reused=serving is not None,
+        artifact=wanted.job.artifact,
+        job=wanted.job.name,
+        reused=wanted.serving is not None,
         seconds=time.monotonic() - began,
         expires_at=row.expires_at,
         ends_itself=row.ends_itself,
-        max_usd=_max_usd(run, row, since or datetime.fromisoformat(row.created_at)),
-        adapters=tuple(one.run for one in several),
+        max_usd=most_usd(row.expires_at, since, row.usd_per_hour, expiry.most_instances(run.config)),
+        adapters=tuple(one.run for one in wanted.several),
     )
-
-
-def _max_usd(run: RunContext, row: Endpoint, began: datetime) -> float | None:
-    return most_usd(row.expires_at, began, row.usd_per_hour, expiry.most_instances(run.config))
 
 
 def to_be_spent(run: RunContext, job: str | None = None) -> str:
@@ -84,19 +94,14 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
     Raises:
         LorasumError: as `deploy`.
     """
-    price = run.backend.usd_per_hour("endpoint")
-    if price == 0:
+    if run.backend.usd_per_hour("endpoint") == 0:
         return ""
     quiet = replace(run, connect=lambda: run.backend, reporter=Silent())  # `deploy` says it all again
-    chosen = chosen_job(quiet, job)
-    before = run.ledger.find(Endpoint, run.name, run.name)
-    state = run.backend.endpoint_state(run.name, run.name)
-    several = adapters(quiet, chosen)
-    if _serving_already(quiet, before, state, chosen.artifact, several, _settings(run.config)):
+    wanted = _look(quiet, job)
+    if wanted.serving:
         return ""
-    began = _began(state, None)
-    end = expiry.end_of(quiet, before, began, price)
-    return f"start endpoint {run.name}{_terms(quiet, _placement(quiet, chosen, several), price, end, began)}"
+    placement = _placement(quiet, wanted.job, wanted.several)
+    return f"start endpoint {run.name}{_terms(quiet, placement, wanted.usd_per_hour, wanted.end, wanted.since)}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
@@ -163,34 +168,20 @@ def _terms(
     run: RunContext, placement: Placement, usd_per_hour: float | None, end: datetime | None, began: datetime | None
 ) -> str:
     """The end of a line about an endpoint: its price, its end, and how it is served."""
-    until = _until(run.config, end, began or run.ledger.now(), usd_per_hour)
+    until = until_note(end, began or run.ledger.now(), usd_per_hour, expiry.most_instances(run.config))
     return f"{price_note(usd_per_hour)}{f', {until}' if until else ''}{placement.note()}"
 
 
-def _until(config: Config, end: datetime | None, began: datetime, usd_per_hour: float | None) -> str:
-    return until_note(end, began, usd_per_hour, expiry.most_instances(config))
-
-
-def _start(
-    run: RunContext,
-    held: HeldRun,
-    job: TrainingJob,
-    several: tuple[Adapter, ...],
-    settings: str,
-    end: datetime | None,
-    began: datetime | None,
-    for_one_run: bool,
-    watch: TeardownWatch,
-) -> Endpoint:
-    config = run.config
+def _start(run: RunContext, held: HeldRun, wanted: _Wanted, watch: TeardownWatch, for_one_run: bool) -> Endpoint:
     watch.check()
+    config, job, several = run.config, wanted.job, wanted.several
     placement = _placement(run, job, several)
     spec = _spec(config, job.artifact, _base(job.origin), several, placement)
     row = replace(
         endpoints.row_of(run.backend, run.name, spec.name, spec.artifact, job.origin),
         job=job.name,
-        settings=settings,
-        expires_at=end,
+        settings=_settings(config),
+        expires_at=wanted.end,
         adapters=several,
         most_instances=expiry.most_instances(config),
         for_one_run=for_one_run,
@@ -202,8 +193,8 @@ def _start(
         for summarizer in [one_model.of(one) for one in several] or [one_model]:
             _probe(summarizer)
 
-    price = run.backend.usd_per_hour("endpoint")
-    run.reporter.step(f"starting endpoint {run.name}{_terms(run, placement, price, end, began)}")
+    terms = _terms(run, placement, wanted.usd_per_hour, wanted.end, wanted.since)
+    run.reporter.step(f"starting endpoint {run.name}{terms}")
     return endpoints.start(held, row, spec, probe)
 
 
@@ -217,31 +208,25 @@ def _probe(summarizer: Summarizer) -> None:
         )
 
 
-def _began(state: EndpointState, row: Endpoint | None) -> datetime | None:
-    """When the endpoint that serves now was started; None if there is none.
+def _look(run: RunContext, job: str | None) -> _Wanted:
+    """What is to be served, and what serves now.
 
-    Args:
-        row: its record, if it is to go on as it is.
+    Raises:
+        LorasumError: nothing is trained, an adapter cannot be served, or the endpoint has reached its limits.
     """
-    if state.status not in ("in_service", "creating"):
-        return None
-    return state.created or (datetime.fromisoformat(row.created_at) if row else None)
-
-
-def _serving_already(
-    run: RunContext,
-    row: Endpoint | None,
-    state: EndpointState,
-    artifact: str,
-    several: tuple[Adapter, ...],
-    settings: str,
-) -> Endpoint | None:
-    """`row`, the record of the run's endpoint, if that is in service and is exactly what would be started."""
-    if row is None or row.state != "live" or not is_here(row, run.backend):
-        return None
-    if state.ref is None or state.status != "in_service" or state.ref.artifact != artifact:
-        return None
-    return row if (row.settings, row.adapters) == (settings, several) else None
+    chosen = chosen_job(run, job)
+    several = adapters(run, chosen)
+    row, state = run.ledger.find(Endpoint, run.name, run.name), run.backend.endpoint_state(run.name, run.name)
+    meant = (_settings(run.config), several, chosen.artifact)
+    is_live = row is not None and row.state == "live" and is_here(row, run.backend) and state.status == "in_service"
+    serving = (
+        row if is_live and row and state.ref and (row.settings, row.adapters, state.ref.artifact) == meant else None
+    )
+    since = None
+    if state.status in ("in_service", "creating"):
+        since = state.created or (datetime.fromisoformat(serving.created_at) if serving else None)
+    price = run.backend.usd_per_hour("endpoint")
+    return _Wanted(chosen, several, serving, since, expiry.end_of(run, row, since, price), price)
 
 
 def _settings(config: Config) -> str:
