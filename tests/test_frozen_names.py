@@ -57,14 +57,14 @@ def test_where_the_base_model_is_held_is_in_no_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({}, "e90858a16d34"),
+        ({}, "facd7eb62912"),
         (
             {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
-            "a01d2fbdbb59",
+            "7fdd4cfa431e",
         ),
-        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "9c77c7e245cd"),
-        ({"columns": {"summary": ["summary1", "summary2"]}}, "c1c0c6176c1e"),
-        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "14cb60be8700"),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "7c13b36010aa"),
+        ({"columns": {"summary": ["summary1", "summary2"]}}, "14ac9d41818a"),
+        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "17141f4bf6b8"),
     ],
 )
 def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object], name: str) -> None:
