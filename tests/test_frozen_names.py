@@ -13,8 +13,7 @@ from lorasum.backends.sagemaker.storage import fingerprint as folder_fingerprint
 from lorasum.config.data import DataConfig
 from lorasum.config.loader import load_config
 from lorasum.data.settings import Settings
-from lorasum.lifecycle.lookup import merge_name
-from lorasum.lifecycle.planning import _spec
+from lorasum.lifecycle.planning import _spec, merge_name
 from lorasum.models.source import ModelRef
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -44,7 +43,7 @@ def test_how_a_model_is_served_is_in_no_name() -> None:
     loaded = load_config(CONFIGS / "quickstart.yaml", ["deploy.serve=adapter"])
     spec = _spec(loaded, ModelRef("owner/model", "0a1b2c"), Path("dataset"), "0123456789ab")
     assert (spec.job_name, spec.adapter_only) == ("quickstart-1da219ac", True)
-    assert merge_name(spec) == "quickstart-30042698"
+    assert merge_name(spec.job_name) == "quickstart-30042698"
 
 
 def test_where_the_base_model_is_held_is_in_no_name() -> None:

@@ -44,6 +44,7 @@ class InMemoryBackend:
         self.requests: list[dict[str, Any]] = []
         self.before: dict[str, Callable[[], object]] = {}
         self.events: list[Event] = [STEP, DONE]
+        self.told: dict[str, list[Event]] = {}
         self.outcome = JobState("completed")
         self.artifacts = "memory:/"
         self.files: dict[str, FileFacts] = {}
@@ -94,6 +95,10 @@ class InMemoryBackend:
     def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         return self.made.get(job.name, {}) if job else self.scripts
 
+    def steps_of(self, run: str, job: JobRef) -> JobRef | None:
+        others = self.specs[job.name].checkpoints if job.name in self.specs else ""
+        return self.find_training(run, others) if others else job
+
     def training_jobs(self, run: str) -> list[JobRef]:
         return [JobRef(name, f"job:{name}") for name in self.jobs]
 
@@ -104,7 +109,9 @@ class InMemoryBackend:
         return self.jobs.get(job.name, JobState("absent"))
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
-        for event in self.events:
+        if self.jobs[job.name].status == "running":
+            self.told[job.name] = self.events
+        for event in self.told.get(job.name, self.events):
             yield event
             self._call("follow_training")
         if self.jobs[job.name].status == "running":

@@ -212,6 +212,20 @@ def test_scripts_that_can_merge_repeat_no_step(
     assert steps_of(backend) == ["", first, ""]
 
 
+def test_a_merge_that_would_be_refused_again_is_not_offered(
+    make_config: Callable[..., Config],
+    prepared: Path,
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    told: RecordingReporter,
+) -> None:
+    backend.events = [STEP, NOT_MERGED]
+    train(context(make_config(), backend, ledger))
+    other = train(context(make_config(training={"logging_steps": 5}), backend, ledger, told))
+    assert other.changed == ("training.logging_steps",)
+    assert told.warnings[-1].endswith("what was learnt is lost in rounding")
+
+
 def test_a_job_that_only_merges_is_not_held_to_the_time_of_its_steps(
     make_config: Callable[..., Config], prepared: Path, backend: InMemoryBackend, ledger: Ledger
 ) -> None:
@@ -227,7 +241,8 @@ def test_a_job_that_only_merges_is_not_held_to_the_time_of_its_steps(
     assert row is not None
     ledger.note(replace(row, hyperparameters={}))  # as after `status --rebuild`
     merges = context(make_config(training={"merge_dtype": "float32"}, **longer), backend, ledger)
-    assert f"it merges what job {job} has trained, and repeats no step" in to_be_spent(merges)
+    said = f"it merges what job {job} has trained, and repeats no step"
+    assert to_be_spent(merges).endswith(f"{said}; onto org/model as it is now: no commit pins it")
     assert not train(merges).reused
 
 

@@ -125,6 +125,9 @@ class Backend(Protocol):
             job: a job that was started; what is not on record is left out. None: one of today.
         """
 
+    def steps_of(self, run: str, job: JobRef) -> JobRef | None:
+        """The job whose checkpoints a job has: itself, unless it went on from another's. None if that is gone."""
+
     def training_state(self, job: JobRef) -> JobState:
         """The job's state now, from the job itself and not from a record. It takes no right to read logs."""
 

@@ -25,7 +25,7 @@ def export(run: RunContext, gguf: Path, job: str | None = None, force: bool = Fa
     """
     if gguf.exists() and not force:
         raise LorasumError(f"{gguf} is there already", "name another file, or say --force")
-    chosen = chosen_job(run, job)
+    chosen = chosen_job(run, job, merged=True)
     folder = artifact_folder(run.backend, chosen)
     run.reporter.step(f"writing {gguf}")
     with writing(gguf):

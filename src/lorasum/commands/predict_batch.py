@@ -49,7 +49,7 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
     began = time.monotonic()
     output = checked_output(output, input)
     with open_rows(run, input) as rows:
-        model = chosen_job(run)
+        model = chosen_job(run, merged=True)
         key = key_of(model.artifact, model.origin.template, run.config.predict, rows)
         name = batches.name_of(run.name, key)
         if run.backend.find_training(run.name, name) is None:

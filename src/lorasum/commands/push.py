@@ -33,7 +33,7 @@ def push(
     Raises:
         LorasumError: nothing is trained, the artifact is damaged, or the hub refuses.
     """
-    chosen = chosen_job(run, job)
+    chosen = chosen_job(run, job, merged=not adapter)
     below = f"{ADAPTER_FOLDER}/" if adapter else ""
     folder = artifact_folder(run.backend, chosen, below) / below
     files: dict[str, Path | bytes] = {

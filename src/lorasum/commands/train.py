@@ -13,7 +13,7 @@ from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.estimate import Estimate
 from lorasum.lifecycle.jobs import StartedJob
 from lorasum.lifecycle.limits import job_limit
-from lorasum.lifecycle.lookup import find_job
+from lorasum.lifecycle.lookup import find_job, made_otherwise
 from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.quote import Quote, quote
 from lorasum.lifecycle.teardowns import TeardownWatch
@@ -180,14 +180,13 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
 
 def _tell_of_no_merge(run: RunContext, started: StartedJob, why: str) -> None:
     """Warn that the artifact has no merged model, where one was asked for and no event of this job has told so."""
-    if why == MERGE_LEFT_OUT:
-        told = run.config.deploy.serve == "adapter"
-        hint = "; the same command merges it, and repeats no step"
-    else:
-        told = not why or started.status != "completed"
-        hint = "; `lorasum train --again` merges again, and repeats no step" if started.changed else ""
-    if not told:
-        run.reporter.warn(f"the artifact of job {started.ref.name} has no merged model: {why}{hint}")
+    left_out = why == MERGE_LEFT_OUT
+    if not why or (run.config.deploy.serve == "adapter" if left_out else started.status != "completed"):
+        return
+    hint = "; the same command merges it, and repeats no step" if left_out else ""
+    if not left_out and made_otherwise(run.backend, started.ref):  # what made it would refuse it again
+        hint = "; `lorasum train --again` merges again, and repeats no step"
+    run.reporter.warn(f"the artifact of job {started.ref.name} has no merged model: {why}{hint}")
 
 
 def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:

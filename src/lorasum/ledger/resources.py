@@ -108,7 +108,6 @@ class TrainingJob(Resource):
         warm: whether its instance is kept, and billed, after its end.
         figures: its duration, losses and speed, from its `done` event.
         hyperparameters: of its training script; none where the job was recorded from what the backend shows.
-        steps_of: the job from whose checkpoints it went on, to merge in another way; empty if it had its own.
         planned_seconds: how long its steps were expected to take when it was started; None if nobody had measured.
         instance_type: it runs on; empty on this machine, or where it may get one of several.
     """
@@ -122,7 +121,6 @@ class TrainingJob(Resource):
     warm: bool = False
     figures: DoneEvent = NO_FIGURES
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
-    steps_of: str = ""
     planned_seconds: float | None = None
     instance_type: str = ""
 

@@ -62,7 +62,7 @@ def start(held: HeldRun, planned: PlannedJob, again: bool = False) -> StartedJob
     row = row_of(backend, planned, spec.job_name, found.ref)
     quoted = quote(ledger, found, row, held.reporter)
     warn_of(before_training(planned.placement, spec.model, quoted.estimate.needs).memory(), held.reporter)
-    row = replace(row, planned_seconds=quoted.seconds, steps_of=spec.checkpoints)
+    row = replace(row, planned_seconds=quoted.seconds)
     if spec.base_seconds and (kept := given_summaries(held, found.job)):
         held.reporter.step("the base model's summaries are those of an earlier job: this one does not make them again")
         spec = replace(spec, base_seconds=0, base_summaries=kept)
@@ -188,11 +188,13 @@ def row_of(backend: Backend, planned: PlannedJob, name: str, known: JobRef | Non
 def _adopt(held: HeldRun, planned: PlannedJob, started: StartedJob) -> StartedJob:
     """Record a job that runs or has completed, whoever started it."""
     name, ledger = started.ref.name, held.ledger
-    row = ledger.find(TrainingJob, held.name, name)
+    row, known = ledger.find(TrainingJob, held.name, name), row_of(held.backend, planned, name, started.ref)
     if row is None or not is_here(row, held.backend):  # the record may be of another backend's job of this name
-        ledger.intend(row_of(held.backend, planned, name, started.ref))
-    elif row.origin != planned.origin:  # `status --rebuild` may not have known it
-        ledger.note(replace(row, origin=planned.origin))
+        ledger.intend(known)
+    elif not row.hyperparameters:  # `status --rebuild` did not know what it was made for
+        ledger.note(replace(row, origin=known.origin, asked_as=known.asked_as, hyperparameters=known.hyperparameters))
+    elif row.origin != known.origin:
+        ledger.note(replace(row, origin=known.origin))
     if reconcile(held, TrainingJob, name).status == "completed":
         mark(held, TrainingJob, name, "done")  # again, so that it is the run's latest
     running = started.status == "running"

@@ -1,28 +1,41 @@
 """Looks up a run's jobs: the one to start, follow or take for a config, and a completed one to serve or copy.
 
-A job that runs or has completed is not started again, whatever it was made with. Its name is a hash of config, data and
-model. The container scripts, the image and the instance type may change under the same name, so a job records them
-too, and the user decides whether a difference is worth a new job (`train --again`). The same holds for settings that
-decide about no weight, such as the longest summary: a job that differs in these alone is taken where there is none of
-the config's own name.
+`train` says what had completed by the rule by which `deploy`, `push` and the others take a job. Of the jobs that run or
+have completed with the weights that the config asks for, it is the newest, one of the config's own settings before one
+with others that decide about no weight. Where that has left out a merge which is asked for, it is the newest that has
+merged what the same steps have trained. What `train` does then:
 
-A job that is to be merged in another way, by another `merge_dtype` or by scripts that can, or whose merge was left out,
-has a name of its own and the checkpoints of the completed one, so no step is paid for twice.
+| asked | there | taken or started |
+|---|---|---|
+| | such a job | taken; told is what its steps, its merge or its settings were not made with |
+| a merge | such a job, which has left it out | started: a job that merges, with the checkpoints of that one |
+| | one merged in another `merge_dtype` | started: the config's job, with the checkpoints of that one |
+| `--again` | such a job, all of it made as today | taken |
+| `--again` | one whose merge other scripts have refused | started: a job of today, with the checkpoints of that one |
+| `--again` | others | started: a job of today, with checkpoints only of steps that were made as today |
+
+A name is a hash of config, data and model; that of a job made again, of what it is made with today too. So asking twice
+starts one job. What made a job, whether it has merged and whose checkpoints it has is read from the job itself.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lorasum.backends.base import Backend, is_here
-from lorasum.backends.records import JobRef, JobStatus, TrainSpec
+from lorasum.backends.records import JobRef, JobStatus
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.artifacts import artifact_record
-from lorasum.lifecycle.planning import PlannedJob, compare, compare_on_its_dataset, same_steps
+from lorasum.lifecycle.planning import (
+    PlannedJob,
+    another_name,
+    compare,
+    compare_on_its_dataset,
+    merge_name,
+    same_steps,
+)
 from lorasum.shared.events import MERGE_LEFT_OUT
 
 
@@ -48,39 +61,66 @@ class FoundJob:
         return self.status in ("running", "completed")
 
 
-def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> FoundJob:
-    """The newest job of the config that runs or has completed; else the one to start, and its earlier attempts.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A job with the weights that a config asks for.
 
-    Where that has left its adapter alone and a merged model is asked for, it is a job that merges, and does no step.
+    Attributes:
+        other_settings: keys in which it differs from the config, and which decide about no weight.
+        not_merged: why it has no merged model; empty if it has one, or none is asked for.
+        steps: the job whose checkpoints it has; empty if that is gone.
+    """
+
+    name: str
+    other_settings: tuple[str, ...]
+    not_merged: str
+    steps: str
+
+    @property
+    def lacks_merge(self) -> bool:
+        """Whether it has left out what is asked for now."""
+        return self.not_merged == MERGE_LEFT_OUT
+
+    @property
+    def was_refused(self) -> bool:
+        return bool(self.not_merged) and not self.lacks_merge
+
+
+def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> FoundJob:
+    """The job of the config that runs or has completed; else the one to start, and its earlier attempts.
 
     Args:
-        again: take a new job instead of one that was made with other scripts, image or instance type than today's. Its
-            name is a hash of these too, so that asking twice starts one job. Or instead of one with other settings that
-            decide about no weight. Steps are repeated where other scripts, image or type have done them, unless the
-            merge was refused.
+        again: take only what the scripts, image, type and settings of today have made.
     """
-    found = _own_job(backend, ledger, job)
-    if found.ref is None and (twin := _of_the_same_weights(backend, ledger, job)):
-        lacks_merge = _lacks_merge(backend, ledger, twin)
-        if twin.changed and not again and not lacks_merge:
-            return twin
-        found = twin if lacks_merge or not twin.changed else found
-    today = backend.made_with(None)
-    if _lacks_merge(backend, ledger, found):
-        merge = _merge_of(backend, ledger, found)
-        if not merge.is_made and not (again and _changed(backend.made_with(found.ref), today)):
-            return merge
-        found = merge if merge.is_made else found
-    if found.is_made:
-        changed = _changed(backend.made_with(found.ref), today)
-        if not again or not changed:
-            return replace(found, changed=changed)
-        found = _look(backend, job.named(_name_of_another(job.spec, today)))
-    return _with_steps_done(backend, ledger, found, again)
+    own, anew = job.spec.job_name, another_name(job.spec.job_name, backend.made_with(None))
+    made = _made(backend, ledger, job, anew)
+    plain = _best(made)
+    best = _best([known for known in made if not made[known].changed]) if again else plain
+    if best and not best.lacks_merge:
+        return made[best]
+    if best:
+        name, steps = merge_name(own if best.other_settings else best.name), best.steps
+    else:
+        name = anew if any(not known.other_settings for known in made) else own
+        may_merge = plain and plain.was_refused and made_otherwise(backend, made[plain].ref)
+        steps = plain.steps if plain and may_merge else _steps_done(backend, ledger, job, again)
+    found = _look(backend, job.named(name))
+    if found.is_made:  # it has merged, but not as today
+        found = _look(backend, job.named(anew))
+    return found if steps in ("", found.job.spec.job_name) else replace(found, job=found.job.with_steps_of(steps))
 
 
-def chosen_job(run: RunContext, name: str | None = None) -> TrainingJob:
-    """The completed job of this name; without one, the newest that the config describes.
+def made_otherwise(backend: Backend, job: JobRef | None) -> tuple[str, ...]:
+    """What a job was not made with, but would be today. What is not on record is taken to be the same."""
+    was = backend.made_with(job)
+    return tuple(what for what, value in backend.made_with(None).items() if was.get(what, value) != value)
+
+
+def chosen_job(run: RunContext, name: str | None = None, merged: bool | None = None) -> TrainingJob:
+    """The completed job of this name; without one, the best that the config describes.
+
+    Args:
+        merged: whether a merged model is needed; by default, whether `deploy.serve` says so.
 
     Raises:
         LorasumError: there is none, or its artifact is gone.
@@ -88,7 +128,7 @@ def chosen_job(run: RunContext, name: str | None = None) -> TrainingJob:
     done = completed(run.backend, run.ledger, run.name)
     if not done:
         raise LorasumError(f"run {run.name!r} has no trained model", "run `lorasum train` with this config first")
-    chosen = _chosen(run, done, name)
+    chosen = _chosen(run, done, name, run.config.deploy.serve == "merged" if merged is None else merged)
     check_artifact_exists(run.backend, chosen)
     return chosen
 
@@ -112,66 +152,39 @@ def recorded(backend: Backend, ledger: Ledger, run: str) -> list[TrainingJob]:
     return [row for row in ledger.rows(TrainingJob, run) if is_here(row, backend)]
 
 
-def _own_job(backend: Backend, ledger: Ledger, job: PlannedJob) -> FoundJob:
-    """The newest job of the config's name, or made again under another, that runs or has completed.
+def _best(known: Iterable[_Known]) -> _Known | None:
+    """The one to take, of jobs whose newest is the last."""
+    order = sorted(known, key=lambda one: not one.other_settings)
+    merged = [one for one in order if one.steps == order[-1].steps and not one.lacks_merge]
+    return next(reversed(merged or order), None)
 
-    If there is none, the one of the config's name: its earlier attempts, or nothing.
+
+def _made(backend: Backend, ledger: Ledger, job: PlannedJob, anew: str) -> dict[_Known, FoundJob]:
+    """The jobs with the config's weights that run or have completed, the newest last: on record, or of a known name.
+
+    Args:
+        anew: the name of the job of today, whatever made its steps.
     """
-    asked = job.spec.job_name
-    rows = reversed(recorded(backend, ledger, job.spec.run))
-    for name in (row.name for row in rows if row.asked_as == asked and row.name != asked):
-        if (found := _look(backend, job.named(name))).is_made:
-            return found
-    return _look(backend, job)
-
-
-def _of_the_same_weights(backend: Backend, ledger: Ledger, job: PlannedJob) -> FoundJob | None:
-    """The newest job that runs or has completed, and differs in nothing that decides about its weights."""
-    for row in reversed(recorded(backend, ledger, job.spec.run)):
-        compared = compare(job.config, row, job.origin.fingerprint, job.spec.model)
-        if compared.same_weights and (found := _look(backend, job.named(row.name))).is_made:
-            return replace(found, changed=compared.other_settings)
-    return None
-
-
-def _lacks_merge(backend: Backend, ledger: Ledger, found: FoundJob) -> bool:
-    """Whether a completed job has left its adapter alone, and a merged model is asked for now."""
-    spec = found.job.spec
-    if found.ref is None or found.status != "completed" or spec.adapter_only:
-        return False
-    row = ledger.find(TrainingJob, spec.run, spec.job_name)
-    if row and row.state == "done" and is_here(row, backend):
-        return row.figures.not_merged == MERGE_LEFT_OUT
-    record = artifact_record(backend, found.ref)
-    return record is not None and record.training.not_merged == MERGE_LEFT_OUT
-
-
-def _merge_of(backend: Backend, ledger: Ledger, found: FoundJob) -> FoundJob:
-    """The job that merges what a completed one has left."""
-    spec = found.job.spec
-    row = ledger.find(TrainingJob, spec.run, spec.job_name)
-    merge = _look(backend, found.job.named(merge_name(spec)))
-    return replace(merge, job=merge.job.with_steps_of((row.steps_of if row else "") or spec.job_name))
-
-
-def merge_name(spec: TrainSpec) -> str:
-    """The name of the job that merges what the job of `spec` has left."""
-    return _name_of_another(spec, {"merge": "asked for later"})
-
-
-def _with_steps_done(backend: Backend, ledger: Ledger, found: FoundJob, again: bool) -> FoundJob:
-    """A job to start, with the checkpoints of the newest completed one that has done its steps, if there is one."""
-    job = found.job
-    for row in reversed(completed(backend, ledger, job.spec.run)):
-        if not same_steps(job.config, row, job.origin.fingerprint, job.spec.model):
+    own, run = job.spec.job_name, job.spec.run
+    settings: dict[str, tuple[str, ...]] = {}
+    for row in recorded(backend, ledger, run):
+        if (beside := compare(job.config, row, job.origin.fingerprint, job.spec.model)).same_weights:
+            settings[row.name] = beside.other_settings
+    settings = {name: () for name in (own, anew) if name not in settings} | settings
+    made: dict[_Known, FoundJob] = {}
+    while settings:
+        name = next(iter(settings))
+        other, found = settings.pop(name), _look(backend, job.named(name))
+        if found.ref is None or not found.is_made:
             continue
-        other = _look(backend, job.named(row.name))
-        if other.status != "completed":
-            continue
-        refused = row.figures.not_merged not in ("", MERGE_LEFT_OUT)
-        anew = again and not refused and _changed(backend.made_with(other.ref), backend.made_with(None))
-        return found if anew else replace(found, job=job.with_steps_of(row.steps_of or row.name))
-    return found
+        steps = backend.steps_of(run, found.ref)
+        known = _Known(name, other, _not_merged(backend, ledger, found), steps.name if steps else "")
+        if known.lacks_merge:  # the job that merges may be another machine's
+            settings = {merge_name(own if other else name): ()} | settings
+        jobs = () if name == anew else (found.ref, steps)
+        changed = dict.fromkeys(what for one in jobs for what in made_otherwise(backend, one))
+        made[known] = replace(found, changed=(*other, *changed))
+    return made
 
 
 def _look(backend: Backend, job: PlannedJob) -> FoundJob:
@@ -179,17 +192,34 @@ def _look(backend: Backend, job: PlannedJob) -> FoundJob:
     return FoundJob(job, ref, backend.training_state(ref).status if ref else "absent")
 
 
-def _changed(was: Mapping[str, str], today: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of what is another thing today. What is not on record is taken to be the same."""
-    return tuple(what for what, value in today.items() if was.get(what, value) != value)
+def _not_merged(backend: Backend, ledger: Ledger, found: FoundJob) -> str:
+    """Why a job has left its adapter alone, where a merged model is asked for: from its row or its artifact."""
+    spec = found.job.spec
+    if found.ref is None or found.status != "completed" or spec.adapter_only:
+        return ""
+    row = ledger.find(TrainingJob, spec.run, spec.job_name)
+    if row and row.state == "done" and is_here(row, backend):
+        return row.figures.not_merged
+    record = artifact_record(backend, found.ref)
+    return record.training.not_merged if record else ""
 
 
-def _name_of_another(spec: TrainSpec, differs_in: Mapping[str, str]) -> str:
-    identity = json.dumps([spec.job_name, dict(differs_in)], sort_keys=True)
-    return f"{spec.run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+def _steps_done(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> str:
+    """The newest job that has done the steps of a config, whatever its `merge_dtype`; empty if there is none.
+
+    Args:
+        again: only one that today's scripts, image and type have made.
+    """
+    for row in reversed(completed(backend, ledger, job.spec.run)):
+        if same_steps(job.config, row, job.origin.fingerprint, job.spec.model):
+            found = _look(backend, job.named(row.name))
+            steps = backend.steps_of(row.run, found.ref) if found.ref and found.status == "completed" else None
+            if steps and not (again and made_otherwise(backend, steps)):
+                return steps.name
+    return ""
 
 
-def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> TrainingJob:
+def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None, merged: bool) -> TrainingJob:
     newest = done[-1]
     if name is not None:
         named = [row for row in done if row.name == name]
@@ -198,18 +228,21 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None) -> T
                 f"run {run.name!r} has no completed job {name!r}", f"it has {', '.join(row.name for row in done)}"
             )
         return named[0]
-    compared = {row.name: compare_on_its_dataset(run.config, row) for row in done}
-    same_weights = [row for row in done if compared[row.name].same_weights]
-    fitting = [row for row in same_weights if not compared[row.name].other_settings] or same_weights
-    if not fitting:
+    known = {}
+    for row in done:
+        if (beside := compare_on_its_dataset(run.config, row)).same_weights:
+            steps = run.backend.steps_of(run.name, JobRef(row.name, row.location))
+            why = row.figures.not_merged if merged else ""
+            known[_Known(row.name, beside.other_settings, why, steps.name if steps else "")] = row
+    best = _best(known)
+    if best is None:
         raise LorasumError(
             f"run {run.name!r} was trained with another configuration: its newest model is that of job {newest.name}",
             f"run `lorasum train` with this config, or choose that model with --job {newest.name}",
         )
-    if fitting[-1].name != newest.name:
-        run.reporter.step(
-            f"taking job {fitting[-1].name}, which this config describes; --job {newest.name} takes the newest"
-        )
-    if other := compared[fitting[-1].name].other_settings:
-        run.reporter.step(f"job {fitting[-1].name} was trained with other {' and '.join(other)}, with the same weights")
-    return fitting[-1]
+    if best.name != newest.name:
+        run.reporter.step(f"taking job {best.name}, which this config describes; --job {newest.name} takes the newest")
+    if best.other_settings:
+        other = " and ".join(best.other_settings)
+        run.reporter.step(f"job {best.name} was trained with other {other}, with the same weights")
+    return known[best]

@@ -162,7 +162,8 @@ def compare(config: Config, job: TrainingJob, fingerprint: str, model: ModelRef)
     other = {name for name, text in flags.items() if not _equal(recorded[name], text)}
     no_matter = {name for name in _DECIDE_NO_WEIGHT if name != "max_new_tokens" or config.training.evaluate == "loss"}
     as_made = flags | {name: recorded[name] for name in flags if name in no_matter or name not in other}
-    if _job_name(config.name, as_made, fingerprint, model) != job.asked_as:
+    name = _job_name(config.name, as_made, fingerprint, model)
+    if job.asked_as != name and job.name != merge_name(name):
         return Comparison(same_weights=False)
     return Comparison(True, tuple(key for name, key in _DECIDE_NO_WEIGHT.items() if name in other))
 
@@ -249,6 +250,17 @@ def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> T
 def _job_name(run: str, flags: Mapping[str, str], fingerprint: str, model: ModelRef) -> str:
     identity = json.dumps([dict(flags), fingerprint, model.location, model.revision], sort_keys=True)
     return f"{run}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def merge_name(job: str) -> str:
+    """The name of the job that merges what another has left."""
+    return another_name(job, {"merge": "asked for later"})
+
+
+def another_name(job: str, differs_in: Mapping[str, str]) -> str:
+    """The name of a job that differs from another in what is not in that one's name."""
+    identity = json.dumps([job, dict(differs_in)], sort_keys=True)
+    return f"{job.rpartition('-')[0]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def _text(value: object) -> str:

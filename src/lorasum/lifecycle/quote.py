@@ -12,6 +12,7 @@ from lorasum.lifecycle.limits import job_limit, paid_after, refuse_unknown_cost
 from lorasum.lifecycle.lookup import FoundJob
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
+from lorasum.models.hub import is_commit
 from lorasum.reporting import Reporter
 from lorasum.results.training import TimeBand
 
@@ -74,8 +75,7 @@ class Quote:
     def _time(self) -> str:
         work, seconds, band = self.job.work, self.seconds, self._band()
         if work is None:
-            done = self.job.spec.checkpoints
-            return f": it merges what job {done} has trained, and repeats no step{self._merge_time()}" if done else ""
+            return self._of_a_merge()
         done = f": {counted(work.steps, 'step')}, {counted(work.tokens, 'token')}"
         if seconds is not None and self.speed:
             amount = "less than a minute" if seconds < 60 else f"about {seconds / 60:,.0f} min"
@@ -87,9 +87,14 @@ class Quote:
         more = f", and about {duration(self.overhead)} to start and end" if self.overhead else ""
         return f"{done}, {time}{more}"
 
-    def _merge_time(self) -> str:
+    def _of_a_merge(self) -> str:
+        done, model = self.job.spec.checkpoints, self.job.spec.model
+        if not done:
+            return ""
         seconds = self.estimate.overhead_seconds(measured=False)
-        return f", in about {duration(seconds)}" if seconds else ""
+        time = f", in about {duration(seconds)}" if seconds else ""
+        base = "" if model.path or is_commit(model.revision) else f"; onto {model.id} as it is now: no commit pins it"
+        return f": it merges what job {done} has trained, and repeats no step{time}{base}"
 
     def _memory(self) -> str:
         """What the job needs of its instance, or why that is not known; empty where nobody has asked."""

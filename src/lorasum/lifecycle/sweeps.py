@@ -74,9 +74,8 @@ class TrialRun:
     def read_events(self) -> None:
         """Find out what its evaluations and its end have found. A job that only merged has evaluated nothing."""
         backend = self.run.backend
-        trained = self._row.steps_of if self._row else ""
-        job = backend.find_training(self.name, trained or self.job)
-        events = backend.training_events(job) if job else ()
+        job = backend.find_training(self.name, self.job)
+        events = backend.training_events(backend.steps_of(self.name, job) or job) if job else ()
         self.values, self.value = found_by(events, self.run.config.training.evaluate)
 
 

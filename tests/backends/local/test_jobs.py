@@ -363,6 +363,24 @@ def test_a_job_goes_on_from_the_checkpoints_of_another(backend: Backend, spec: A
     assert not list(paths.run_dir(RUN).iterdir())
 
 
+def test_steps_of_another_stand_beside_a_jobs_own(backend: Backend, spec: Any) -> None:
+    """And a job whose own were deleted with it begins anew."""
+    other = backend.start_training(spec())
+    list(backend.follow_training(other))
+    for others, resumed_from in (("", 0), ("a-job", 3), ("", 1)):
+        stopped = replace(spec(act="fail first"), job_name="stopped", checkpoints=others)
+        job = backend.start_training(stopped)
+        start = next(backend.follow_training(job))
+        assert isinstance(start, StartEvent)
+        assert start.resumed_from_step == resumed_from
+        list(backend.follow_training(job))
+        assert backend.steps_of(RUN, job) == (other if others else job)
+        shutil.rmtree(Path(job.location) / "ml" / "model")
+    backend.start_training(replace(spec(), job_name="stopped", checkpoints="a-job"))
+    shutil.rmtree(other.location)
+    assert backend.steps_of(RUN, job) is None
+
+
 def test_a_job_that_cannot_be_laid_out_is_an_error_with_a_hint(backend: Backend, spec: Any, home: Path) -> None:
     home.parent.mkdir(exist_ok=True)
     home.write_text("a file where the folder should be")

@@ -118,6 +118,17 @@ def test_a_job_tells_the_scripts_image_and_instance_that_it_was_made_with(
     assert backend(account).made_with(job) == made
 
 
+def test_a_job_tells_whose_checkpoints_it_has(account: StandIn) -> None:
+    fail_once(account)
+    others = replace(SPEC, job_name="chats-4567cdef", checkpoints=SPEC.job_name)
+    job, other = (backend(account).start_training(spec) for spec in (SPEC, others))
+    assert [backend(account).steps_of("chats", one) for one in (job, other)] == [job, job]
+    for attempt in (SPEC.job_name, f"{SPEC.job_name}-2"):
+        ended(account, attempt)
+        account.sagemaker.call("DeleteTrainingJob", {"TrainingJobName": attempt})
+    assert backend(account).steps_of("chats", other) is None
+
+
 def ended(account: StandIn, name: str = "chats-0123abcd") -> dict[str, Any]:
     while (known := account.sagemaker.jobs[name].description)["TrainingJobStatus"] == "InProgress":
         time.sleep(0.05)

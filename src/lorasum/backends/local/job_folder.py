@@ -26,11 +26,12 @@ from lorasum.system.files import make_folder, write_file
 
 _OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables of processes that torchrun or a cluster has started: they are not this job's."""
+_CHECKPOINTS = "checkpoints"
 
 
 def arguments(root: Path, spec: TrainSpec) -> list[str]:
     """The job's hyperparameters as flags, in their order, and behind them the folder of its checkpoints."""
-    flags = {**spec.hyperparameters, "checkpoint_dir": str(root / "checkpoints")}
+    flags = {**spec.hyperparameters, "checkpoint_dir": str(root / _CHECKPOINTS)}
     return [text for name, value in flags.items() for text in (f"--{name}", value)]
 
 
@@ -60,16 +61,25 @@ def lay_out(root: Path, spec: TrainSpec) -> None:
 
 
 def _make_checkpoints(root: Path, spec: TrainSpec) -> None:
-    """The folder of the checkpoints; a link, where they are another job's."""
-    folder = root / "checkpoints"
+    """The folder of the checkpoints; a link, where they are another job's. Its own are kept beside it meanwhile."""
+    folder, own = root / _CHECKPOINTS, root / f"{_CHECKPOINTS}.own"
     if folder.is_symlink():
         folder.unlink()
-    if spec.checkpoints and not folder.exists():
-        shared = root.parents[1] / spec.checkpoints / root.name / folder.name
-        make_folder(shared)
-        folder.symlink_to(os.path.relpath(shared, root), target_is_directory=True)
-    else:
+        if own.is_dir():
+            own.rename(folder)
+    if not spec.checkpoints:
         make_folder(folder)
+        return
+    if folder.is_dir():
+        folder.rename(own)
+    shared = root.parents[1] / spec.checkpoints / root.name / folder.name
+    make_folder(shared)
+    folder.symlink_to(os.path.relpath(shared, root), target_is_directory=True)
+
+
+def steps_of(root: Path) -> str:
+    """The job whose checkpoints this one has."""
+    return (root / _CHECKPOINTS).resolve().parents[1].name
 
 
 def environment(root: Path, spec: TrainSpec, environ: Mapping[str, str]) -> dict[str, str]:

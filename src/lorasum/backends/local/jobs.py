@@ -95,6 +95,9 @@ class Jobs:
         record = _made_with(Path(job.location))
         return {SCRIPTS: record.read_text(errors="replace")} if record.is_file() else {}
 
+    def steps_of(self, run: str, job: JobRef) -> JobRef | None:
+        return self.find_training(run, job_folder.steps_of(Path(job.location) / "ml"))
+
     def training_jobs(self, run: str) -> list[JobRef]:
         return [JobRef(folder.name, str(folder)) for folder in _folders(run)]
 

@@ -100,6 +100,11 @@ def job_was_made_with(job: "TrainingJob") -> dict[str, str]:
     return {SCRIPTS: scripts, _IMAGES: job.algorithm_specification.training_image, _TYPES: named}
 
 
+def steps_of(job: "TrainingJob") -> str:
+    """The name of the job whose checkpoints it has: the folder that they are in."""
+    return str(job.checkpoint_config.s3_uri).rstrip("/").rpartition("/")[2]
+
+
 def _named(types: Sequence[str], count: object) -> str:
     """The instance types of a job, and how many it has if that is more than one."""
     return (f"{count} of " if isinstance(count, int) and count > 1 else "") + ", ".join(types)

@@ -134,6 +134,11 @@ class Jobs:
             self._session.config, training_image(self._session.config, self._session.region), scripts
         )
 
+    def steps_of(self, run: str, job: JobRef) -> JobRef | None:
+        described = _describe(self._session, job)
+        name = job_requests.steps_of(described) if described else job.name
+        return job if name == job.name else self.find_training(run, name)
+
     def training_state(self, job: JobRef) -> JobState:
         """The state that SageMaker shows. A completed job whose artifact was deleted counts as absent."""
         described = _describe(self._session, job)
