@@ -718,6 +718,22 @@ def test_an_evaluation_says_how_sure_it_is_and_what_to_look_at(
     assert "/home/ann/scored.jsonl" in shown
 
 
+def test_an_evaluation_ends_with_its_scores_on_a_narrow_screen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasum.ui.terminal._PIPE_WIDTH", 0)
+    monkeypatch.setenv("COLUMNS", "80")
+    long = replace(TUNED[0], dialogue="Ann: " + "see you at the station " * 100)
+    scores = dict.fromkeys(("first 3 sentences", "fine-tuned"), mean_scores(TUNED))
+    render.show(replace(EVALUATED, worst=(long,) * 10, scores=scores))
+    shown = capsys.readouterr().out.splitlines()
+    head = next(place for place, line in enumerate(shown) if "ROUGE-1" in line)
+    assert shown[head].split() == ["ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "supported"], "a table, not blocks"
+    assert max(place for place, line in enumerate(shown) if "station" in line) < head
+    assert sum("name Oskar" in line for line in shown) == 3
+    assert sum("station" in line for line in shown) < 50
+
+
 @pytest.mark.parametrize(
     ("size", "said"), [(0, "0 kB"), (4_200, "4 kB"), (26_140_000, "26.1 MB"), (1_320_000_000, "1.32 GB")]
 )

@@ -25,7 +25,8 @@ from lorasum.system import paths
 from lorasum.ui.body import body
 from lorasum.ui.pieces import Facts, Marked, Rows, as_json, from_here, headline
 
-_LINES_SHOWN = 4  # of a dialogue
+_WORST_SHOWN = 3  # summaries; their file has all
+_LINES_SHOWN, _CHARACTERS_SHOWN = 4, 200  # of a dialogue
 _FAILURES_SHOWN = 20  # rows; --json has them all
 
 
@@ -69,12 +70,12 @@ def _(result: BatchPrediction) -> RenderableType:
 
 @body.register
 def _(result: EvaluateResult) -> RenderableType:
-    return Group(*_scores(result), *_worst(result))
+    return Group(*_worst(result), *_scores(result))  # the scores last: they are on the screen at the end
 
 
 def _scores(result: EvaluateResult) -> list[RenderableType]:
     """The scores of all models, and the comparisons with the tuned model."""
-    table = Rows("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "no unsupported facts")
+    table = Rows("", "ROUGE-1", "ROUGE-2", "ROUGE-L", "chrF", "supported")
     for name, scores in result.scores.items():
         figures = [_figure(one, result.examples) for one in (scores.rouge1, scores.rouge2, scores.rougeL, scores.chrf)]
         table.add(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
@@ -121,13 +122,13 @@ def _judge(judge: JudgeFigures | None) -> dict[str, str]:
 
 def _worst(result: EvaluateResult) -> list[RenderableType]:
     """The worst summaries, each with what is wrong with it."""
-    table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="look at these first", title_style="dim")
+    table = Table(box=box.ROUNDED, show_lines=True, expand=True, title="the worst summaries", title_style="dim")
     table.add_column("dialogue", ratio=2, overflow="fold")
     table.add_column("reference", ratio=2, overflow="fold")
     table.add_column("summary", ratio=2, overflow="fold", style="bold")
     table.add_column("ROUGE-L, and unsupported facts", ratio=2, overflow="fold")
-    for one in result.worst:
-        first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])
+    for one in result.worst[:_WORST_SHOWN]:
+        first = "\n".join(one.dialogue.splitlines()[:_LINES_SHOWN])[:_CHARACTERS_SHOWN]
         more = "\n…" if first != one.dialogue else ""
         reasons = [f"{one.scores.rougeL:.1f}", *(f"{finding.kind} {finding.text}" for finding in one.findings)]
         table.add_row(Text(first + more), Text(one.references[0]), Text(one.summary), Text("\n".join(reasons)))
