@@ -303,7 +303,6 @@ _OTHER_KEYS = {
     "cli/arguments.py": "verbs",
     "commands/env.py": "names that people read",
     "config/": "keys of the YAML file",
-    "context.py": "keys of the YAML file",
     "data/chats/": "JSON of chat apps",
     "data/files/": "dataset_dict.json of the datasets library",
     "data/records.py": "its own record as a row",

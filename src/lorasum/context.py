@@ -1,9 +1,8 @@
-"""RunContext: the config, backend, ledger and reporter that every verb works with, in one object."""
+"""Run and RunContext: what every verb works with, in one object."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 
 from lorasum.backends.base import Backend
 from lorasum.config.schema import Config
@@ -12,25 +11,18 @@ from lorasum.lock import HeldRun, hold
 from lorasum.reporting import Reporter
 
 
-@dataclass(frozen=True)
-class RunContext:
-    """One run: its config, its backend, its ledger, and the reporter that shows its progress.
+class Run:
+    """One run, of whose config only the name is known: its backend, its ledger, and who is shown its progress.
 
     Attributes:
-        connect: makes the backend. It is called once, by the first verb that needs the backend.
+        connect: makes the backend when it is first called, by the first verb that needs it.
     """
 
-    config: Config
-    connect: Callable[[], Backend]
-    ledger: Ledger
-    reporter: Reporter
+    def __init__(self, name: str, connect: Callable[[], Backend], ledger: Ledger, reporter: Reporter) -> None:
+        self.name, self.ledger, self.reporter = name, ledger, reporter
+        self.connect: Callable[[], Backend] = cache(connect)
 
     @property
-    def name(self) -> str:
-        """The run's name, from the config."""
-        return self.config.name
-
-    @cached_property
     def backend(self) -> Backend:
         """Where the run's jobs and endpoints live."""
         return self.connect()
@@ -46,7 +38,10 @@ class RunContext:
         """
         return hold(self.name, self.backend, self.ledger, self.reporter, wait)
 
-    def trial(self, name: str) -> "RunContext":
-        """A trial of the run's sweep, as a run of its own. Of its config, only the name is known."""
-        config = self.config.model_copy(update={"name": name, "sweep": None})
-        return replace(self, config=config, connect=lambda: self.backend)
+
+class RunContext(Run):
+    """A run with its config."""
+
+    def __init__(self, config: Config, connect: Callable[[], Backend], ledger: Ledger, reporter: Reporter) -> None:
+        super().__init__(config.name, connect, ledger, reporter)
+        self.config = config

@@ -96,7 +96,7 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
     """
     if run.backend.usd_per_hour("endpoint") == 0:
         return ""
-    quiet = replace(run, connect=lambda: run.backend, reporter=Silent())  # `deploy` says it all again
+    quiet = RunContext(run.config, run.connect, run.ledger, Silent())  # `deploy` says it all again
     wanted = _look(quiet, job)
     if wanted.serving:
         return ""

@@ -6,7 +6,6 @@ are looked at in turn; no thread follows them.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lorasum.backends.records import JobState
 from lorasum.commands.prepare import prepare
@@ -120,7 +119,7 @@ class _Sweep:
         self._watch = TeardownWatch(run.name)
         self._waits = iter(jobs.WAITS_FOR_AN_INSTANCE)
         self._starts_from = 0.0  # monotonic seconds
-        self.trials = [TrialRun(one, replace(run, config=one.config, connect=lambda: run.backend)) for one in drawn]
+        self.trials = [TrialRun(one, RunContext(one.config, run.connect, run.ledger, run.reporter)) for one in drawn]
         for one in self.trials:
             self._recall(one)
         self.open_jobs = OpenJobs(run.reporter, self.trials)

@@ -6,8 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from lorasum.backends.base import Backend, RunningResource, is_active, is_here
-from lorasum.config.schema import Config
-from lorasum.context import RunContext
+from lorasum.context import Run
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger, usable
 from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, is_of_unknown_place, kind_of
@@ -28,13 +27,13 @@ _LOCK_TAKES = 10  # seconds to wait for another process: nobody wants a teardown
 _BETWEEN_TRIES = 5.0  # seconds, while the backend does not answer: what it has is billed meanwhile
 
 
-def plan_teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> list[str]:
+def plan_teardown(run: Run, data: bool = False, artifacts: bool = False) -> list[str]:
     """What `teardown` would do, one line each; empty if there is nothing to do."""
     with _usable_ledger(run) as readable:
         return [line for one in (readable, *_trials(readable)) for line in _plan(one, data, artifacts)]
 
 
-def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
+def _plan(run: Run, data: bool, artifacts: bool) -> list[str]:
     lines = [running.removal for running in _standing(run)]
     run_dir = paths.run_dir(run.name)
     if data and (run_dir / "data").is_dir():
@@ -42,7 +41,7 @@ def _plan(run: RunContext, data: bool, artifacts: bool) -> list[str]:
     return lines + [f"delete {stored}" for stored in run.backend.stored_files(run.name, data, artifacts)]
 
 
-def teardown(run: RunContext, data: bool = False, artifacts: bool = False) -> TeardownResult:
+def teardown(run: Run, data: bool = False, artifacts: bool = False) -> TeardownResult:
     """Delete the run's endpoints and stop its jobs, then ask the backend what is left. Twice does nothing more.
 
     Of a run that was swept, the trials are torn down too. All are asked to end before one is waited for.
@@ -77,7 +76,7 @@ def plan_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) -> l
         f"{running.removal} of run {run}"
         for backend in backends
         for run in _running_on(backend, ledger)
-        for running in _standing(_by_name(run, backend, ledger, report))
+        for running in _standing(_on(backend, run, ledger, report))
     )
     return list(dict.fromkeys(lines))  # one account may be reached in two ways
 
@@ -95,7 +94,7 @@ def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) 
     try:
         with _first_raised(report) as errors:
             for backend in backends:
-                runs = [_by_name(run, backend, ledger, report) for run in _running_on(backend, ledger)]
+                runs = [_on(backend, run, ledger, report) for run in _running_on(backend, ledger)]
                 torn += _all_torn_down(runs, errors)
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -117,9 +116,8 @@ def _together(run: str | None, torn: Sequence[TeardownResult]) -> TeardownResult
     )
 
 
-def _by_name(run: str, backend: Backend, ledger: Ledger, report: Reporter) -> RunContext:
-    config = Config.model_construct(name=run)  # only the name is needed
-    return RunContext(config, lambda: backend, ledger, report)
+def _on(backend: Backend, run: str, ledger: Ledger, report: Reporter) -> Run:
+    return Run(run, lambda: backend, ledger, report)
 
 
 def _running_on(backend: Backend, ledger: Ledger) -> list[str]:
@@ -139,7 +137,7 @@ def _may_run(row: Resource) -> bool:
 
 
 def _all_torn_down(
-    runs: Sequence[RunContext], errors: list[LorasumError], data: bool = False, artifacts: bool = False
+    runs: Sequence[Run], errors: list[LorasumError], data: bool = False, artifacts: bool = False
 ) -> list[TeardownResult]:
     """Tear down several runs, whose ledger can be read, at the same time: what ends is billed until it has ended.
 
@@ -196,7 +194,7 @@ def _kept(errors: list[LorasumError]) -> Iterator[None]:
         errors.append(error)
 
 
-def _trials(run: RunContext) -> list[RunContext]:
+def _trials(run: Run) -> list[Run]:
     """The trials of the run's sweep: those on record, and those that the backend has, whoever started them."""
     try:
         names = trial_runs(run.ledger, run.name, run.backend)
@@ -204,17 +202,17 @@ def _trials(run: RunContext) -> list[RunContext]:
         raise
     except BackendError:  # who may not list is told so when the run's own resources are looked for
         names = trial_runs(run.ledger, run.name)
-    return [run.trial(name) for name in names]
+    return [Run(name, run.connect, run.ledger, run.reporter) for name in names]
 
 
 @contextmanager
-def _usable_ledger(run: RunContext) -> Iterator[RunContext]:
+def _usable_ledger(run: Run) -> Iterator[Run]:
     """The run with its ledger, or with an empty one if that cannot be read."""
     with usable(run.ledger, run.reporter.warn) as ledger:
-        yield run if ledger is run.ledger else replace(run, connect=lambda: run.backend, ledger=ledger)
+        yield Run(run.name, run.connect, ledger, run.reporter)
 
 
-def _standing(run: RunContext) -> list[RunningResource]:
+def _standing(run: Run) -> list[RunningResource]:
     """The resources to remove: those that the backend lists, and those that it has under a name in the ledger.
 
     Whoever may not list can still remove what is on record. The look at the end then fails.

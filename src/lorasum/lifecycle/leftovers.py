@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from lorasum.context import RunContext
+from lorasum.context import Run
 from lorasum.errors import InterruptedRunError, LorasumError
 from lorasum.system.signals import release_frames
 
 
 @contextmanager
-def telling_what_runs(run: RunContext) -> Iterator[None]:
+def telling_what_runs(run: Run) -> Iterator[None]:
     """After an error or an interrupt in the block, warn of what was started in it and may run, by the ledger."""
     began = run.ledger.now()
     try:
@@ -24,7 +24,7 @@ def telling_what_runs(run: RunContext) -> Iterator[None]:
         raise
 
 
-def _left_running(run: RunContext, since: datetime, cut_off: bool) -> list[str]:
+def _left_running(run: Run, since: datetime, cut_off: bool) -> list[str]:
     """A line for each. What failed has told of all that it knows to run. Nobody knows that of what is still intended.
 
     Args:
