@@ -104,7 +104,7 @@ def test_train_refuses_a_dataset_that_was_asked_otherwise(
 ) -> None:
     prepare(make_run())
     run = make_run(**data)
-    with pytest.raises(LorasumError, match=f"was prepared with another {changed}"):
+    with pytest.raises(LorasumError, match=f"was prepared: {changed}"):
         planned_job(run.config, run.ledger, run.reporter)
 
 

@@ -535,7 +535,7 @@ def test_train_refuses_a_setting_changed_after_prepare(
     assert planned(make_config()).spec.dataset.is_dir()
     with pytest.raises(LorasumError) as caught:
         planned(make_config(**change))
-    assert caught.value.message == f"the dataset of run 'r' was prepared with another {said}"
+    assert caught.value.message == f"changed since the dataset of run 'r' was prepared: {said}"
     assert caught.value.hint == "run `lorasum prepare` with this config again"
     run(make_config(**change) if "columns" not in change else make_config())
 
@@ -553,12 +553,20 @@ def test_train_refuses_changed_files_and_tokenizers(
     assert planned(config.model_copy(update={"data": config.data.model_copy(update=paths_only)})), "the same rows"
     with (chats / "train.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"dialogue": "A: one more", "summary": "A adds one."}\n')
-    with pytest.raises(LorasumError, match=r"another content of data\.train$"):
+    with pytest.raises(LorasumError, match=r"prepared: train\.jsonl$"):
         planned(config)
     run(config)
     settings = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
     (model / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 77}))
-    with pytest.raises(LorasumError, match=r"another tokenizer in model\.id$"):
+    with pytest.raises(LorasumError, match=r"prepared: tokenizer in model\.id$"):
+        planned(config)
+
+
+def test_a_changed_file_of_both_splits_is_named_once(make_config: Callable[..., Config], chats: Path) -> None:
+    config = make_config(test=None, test_fraction=0.25)
+    run(config)
+    replace_line(chats / "train.jsonl", 1, b'{"dialogue": "A: another", "summary": "A says another."}')
+    with pytest.raises(LorasumError, match=r"prepared: train\.jsonl$"):
         planned(config)
 
 
@@ -567,7 +575,7 @@ def test_a_dataset_made_with_the_redact_flag_is_trained_on(make_config: Callable
     report = Recorder()
     assert planned(make_config(), report)
     assert report.steps == ["personal data was taken out of this dataset: prepare was called with --redact"]
-    with pytest.raises(LorasumError, match=r"another data\.phone_region \(US, DE now\)"):
+    with pytest.raises(LorasumError, match=r"prepared: data\.phone_region \(US, DE now\)"):
         planned(make_config(redact=True, phone_region="DE"))
 
 

@@ -258,8 +258,8 @@ def test_a_second_configuration_waits_for_the_first(
     ("sections", "message"),
     [
         ({"name": "other"}, "run 'other' has no prepared data"),
-        ({"model": {"id": "org/another"}}, "prepared with another model.id"),
-        ({"data": {"dataset": "d", "max_length": 9}}, "another data.template and data.max_length"),
+        ({"model": {"id": "org/another"}}, "prepared: model.id"),
+        ({"data": {"dataset": "d", "max_length": 9}}, "prepared: data.template, data.max_length"),
     ],
 )
 def test_train_refuses_a_dataset_of_another_config(

@@ -6,7 +6,7 @@ from lorasum.config.schema import Config
 from lorasum.data.files.s3 import S3Login
 from lorasum.data.records import Manifest
 from lorasum.data.settings import Settings, chosen, identity_digest
-from lorasum.data.sources import open_sources
+from lorasum.data.sources import open_sources, whole_name
 from lorasum.errors import LorasumError, ModelError
 from lorasum.models.hub import is_commit
 from lorasum.models.source import ModelRef, tokenizer_identity
@@ -16,7 +16,7 @@ _KEYS = ("columns", "too_long", "max_bad_rows", "duplicates", "messages")  # key
 
 
 def changed_since(manifest: Manifest, config: Config, model: ModelRef, report: Reporter) -> list[str]:
-    """What differs from when the dataset was prepared, such as `data.redact (true now)`.
+    """What differs from when the dataset was prepared, such as `data.redact (true now)` or `chats.csv`.
 
     Files are compared by their digests. The hub is not asked what a branch is now. A warning names what cannot be
     compared, such as a deleted file. The list is empty if the settings are not on record.
@@ -68,7 +68,8 @@ def _sources(then: Settings, config: Config, report: Reporter) -> list[str]:
         return []
     was = then.chosen
     keys = [f"data.{key} ({was.get(key)}, {value} now)" for key, value in chosen(data).items() if was.get(key) != value]
-    return keys or [f"content of data.{split}" for split in now if now[split] != before.get(split)]
+    changed = (whole_name(source) for split, source in sources.items() if now[split] != before.get(split))
+    return keys or list(dict.fromkeys(changed))
 
 
 def _same_tokenizer(then: Settings, model: ModelRef) -> bool:

@@ -106,7 +106,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         changed += changed_since(manifest, config, model, report)
     if changed or model is None:
         raise LorasumError(
-            f"the dataset of run {config.name!r} was prepared with another {' and '.join(changed)}",
+            f"changed since the dataset of run {config.name!r} was prepared: {', '.join(changed)}",
             "run `lorasum prepare` with this config again",
         )
     look_at_targets(model, config.lora)
