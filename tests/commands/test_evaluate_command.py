@@ -16,6 +16,9 @@ from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
+from lorasum.data.settings import Settings
+from lorasum.data.sources import open_sources
+from lorasum.data.store import read_manifest, write_manifest
 from lorasum.errors import BackendError, LorasumError, OutageError, RefusedError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, Endpoint
@@ -72,6 +75,25 @@ def test_summaries_that_are_kept_are_not_asked_for_again(
     assert (again.scores, again.worst) == (first.scores, first.worst)
     assert evaluate(context(deployed, backend, ledger), limit=1, base=False).examples == 1
     assert not {"invoke", "start_endpoint"} & set(backend.calls)
+
+
+def test_data_that_has_changed_since_the_training_is_warned_of(
+    deployed: Config, prepared: Path, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    """Whoever corrects references would take the scores for those of the new ones."""
+    chats = prepared / "chats.jsonl"
+    chats.write_text('{"dialogue": "Ana: hi", "summary": "Ana greets."}\n')
+    data = deployed.data.model_copy(update={"dataset": None, "train": str(chats), "test_fraction": 0.5})
+    run = replace(context(deployed, backend, ledger, told), config=deployed.model_copy(update={"data": data}))
+    identities = {split: source.identity() for split, source in open_sources(data).items()}
+    manifest = read_manifest(prepared)
+    assert manifest
+    write_manifest(prepared, replace(manifest, settings=Settings.of(identities, "", data).recorded()))
+    evaluate(run, base=False)
+    assert not told.warnings
+    chats.write_text('{"dialogue": "Ana: hi", "summary": "Ana says hello."}\n')
+    evaluate(run, base=False)
+    assert [line for line in told.warnings if "changed since then: chats.jsonl." in line] == told.warnings != []
 
 
 def test_an_evaluation_that_was_cut_off_goes_on(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.context import RunContext
+from lorasum.data.changes import changed_since
 from lorasum.data.records import Example
+from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
 from lorasum.ledger.resources import Origin
@@ -17,6 +19,8 @@ from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.lock import run_lock, waits_for
+from lorasum.models.source import ModelRef
+from lorasum.reporting import Silent
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.baselines import lead, longest_utterance
@@ -70,6 +74,7 @@ def evaluate(
     began = time.monotonic()
     consistency = load_consistency(run.config.evaluate, run.reporter, at_least or {})
     summarizer = in_service(run)
+    _warn_of_changed_data(run, summarizer.origin)
     asked = _Asked(run, summarizer.held_out()[:limit], concurrency, confirm)
     with run_lock(run.name, None, lambda: run.reporter.step(waits_for(run.name, _LOCK)), _LOCK):
         summaries = _all_summaries(asked, summarizer, base, other)
@@ -78,6 +83,16 @@ def evaluate(
     with writing(Path(result.summaries), AGAIN):
         evaluation_files.write_result(result)
     return result
+
+
+def _warn_of_changed_data(run: RunContext, trained: Origin) -> None:
+    """Say so if the data is another now. Only the dataset of the training tells which dialogues were held out of it."""
+    manifest = read_manifest(Path(trained.dataset))
+    if manifest and (changed := changed_since(manifest, run.config, ModelRef(trained.model), Silent())):
+        run.reporter.warn(
+            f"scored on dataset {trained.fingerprint}, with which the served model was trained; changed since then: "
+            f"{', '.join(changed)}. To score on what is there now, prepare, train and deploy it"
+        )
 
 
 def _result(
