@@ -666,7 +666,7 @@ def test_ids_that_repeat_are_told_and_kept(
     assert [row.get("id") for row in rows(tmp_path / "out.jsonl")] == [row.get("id") for row in given]
 
 
-@pytest.mark.parametrize("name", ["out.json", "out.jsonl.gz", "out.arrow", "out.csv.zst"])
+@pytest.mark.parametrize("name", ["out.json", "out.jsonl.gz", "out.arrow", "out.csv.zst", "out.xlsx", "out.txt"])
 def test_an_output_of_a_type_that_is_not_written_is_refused_at_once(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, name: str
 ) -> None:

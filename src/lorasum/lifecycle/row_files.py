@@ -20,8 +20,7 @@ from lorasum.config.schema import PredictConfig
 from lorasum.context import RunContext
 from lorasum.data.asked import Asked, read_asked
 from lorasum.data.duplicates import Seen, key
-from lorasum.data.files.opening import COMPRESSED, Say
-from lorasum.data.files.readers import file_type
+from lorasum.data.files.opening import Say
 from lorasum.data.files.reading import unsaid
 from lorasum.errors import LorasumError
 from lorasum.lifecycle.answers import Answer
@@ -34,7 +33,7 @@ AGAIN: Final = "free some disk or check the folder's permissions, then run the s
 _COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")
 """Of a table. JSON Lines have those that a row has."""
 _TABLES: Final = {".csv": ",", ".tsv": "\t"}
-_LINES: Final = (".jsonl", ".ndjson", ".jsonlines", None)
+_LINES: Final = (".jsonl", ".ndjson", ".jsonlines", "")
 _AT_ONCE: Final = 1024  # rows that are checked together, or written into a Parquet file
 
 Write = Callable[[Asked, Answer], object]
@@ -133,7 +132,7 @@ def checked_output(output: Path, source: Path) -> Path:
     special = output.exists() and not output.is_file() and not is_stream(output)
     if special or not output.parent.is_dir():
         raise LorasumError(f"cannot write {output}: not a file in an existing folder", "give --output a file name")
-    if output.suffix.lower() in COMPRESSED or file_type(output) not in (*_LINES, *_TABLES, ".parquet"):
+    if not is_stream(output) and output.suffix.lower() not in (*_LINES, *_TABLES, ".parquet"):
         raise LorasumError(
             f"cannot write {output}: summaries are written as .jsonl, .csv, .tsv or .parquet",
             "give --output a name that ends so",
@@ -165,7 +164,7 @@ def _output_rows(output: Path) -> Iterator[Write]:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
             yield _lines(stream)
         return
-    kind = file_type(output)
+    kind = output.suffix.lower()
     permissions = stat.S_IMODE(output.stat().st_mode) if output.exists() else USER_FILE_MODE
     with new_file(output, "wb" if kind == ".parquet" else "w", permissions) as file:
         if kind == ".parquet":
