@@ -654,6 +654,27 @@ def test_parquet_becomes_parquet_with_the_same_ids(
     assert found[-1] == last
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
+def test_a_rows_other_columns_are_kept(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path, source: str, name: str
+) -> None:
+    """By them it is found again: its own id has any name. A column `error` would look like a refusal."""
+    given = [{"ticket": f"T{n}", "when": f"5 May {n}", "dialogue": f"A: {n}", "error": "E1"} for n in range(3)]
+    if source == "in.csv":
+        lines = [",".join(given[0]), *(",".join(row.values()) for row in given)]
+        (tmp_path / source).write_text("\n".join(lines))
+    else:
+        pq.write_table(pa.Table.from_pylist([row | {"vector": [0.5]} for row in given]), tmp_path / source)
+    predict_file(context(deployed, backend, ledger), tmp_path / source, tmp_path / name)
+    if name == "out.csv":
+        found = list(csv.DictReader((tmp_path / name).open(newline="")))
+    else:
+        found = rows(tmp_path / name) if name == "out.jsonl" else pq.read_table(tmp_path / name).to_pylist()
+    assert [(row["ticket"], row["when"]) for row in found] == [(row["ticket"], row["when"]) for row in given]
+    assert not any(row.get("error") or "vector" in row for row in found)
+
+
 def test_ids_that_repeat_are_told_and_kept(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:

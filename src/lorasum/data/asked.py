@@ -21,12 +21,16 @@ _ID = "id"
 
 
 class Asked(NamedTuple):
-    """A row of an input file; `line` is its number, in files of lines that of its line. `id` is the row's own."""
+    """A row of an input file; `line` is its number, in files of lines that of its line. `id` is the row's own.
+
+    `others` are its other columns of texts, numbers and times, by which it is found again.
+    """
 
     line: int
     dialogue: str
     reference: str | None
     id: str | int | None
+    others: Mapping[str, str | int | float]
 
 
 def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Asked]:
@@ -41,7 +45,7 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
     if path.is_dir():
         hint = "--input takes one file of rows, such as CSV or JSONL; --file takes one chat"
         raise DataError(f"{path} is a folder", hint)
-    reading = Reading(path, data.columns, "test", unticked, say, beside=(_ID,), speakers=(*data.messages.speakers,))
+    reading = Reading(path, data.columns, "test", unticked, say, others=True, speakers=(*data.messages.speakers,))
     place = ""
     for place, row in (read_rows if file_type(path) else read_json)(reading):
         if isinstance(row, Rejected):
@@ -74,9 +78,20 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
         raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
     own = row.get(_ID)
     own = own if isinstance(own, str | int) and not isinstance(own, bool) else None
-    if not is_unicode(f"{dialogue}{reference}{own}"):
+    others = _others(row, given)
+    if not all(map(is_unicode, (dialogue, f"{reference}{own}", *others, *map(str, others.values())))):
         raise DataError(f"{place}: half a character (surrogates not allowed)", "repair the row's \\u escapes")
-    return Asked(_number(place), with_plain_breaks(dialogue), reference, own)
+    return Asked(_number(place), with_plain_breaks(dialogue), reference, own, others)
+
+
+def _others(row: Mapping[str, Any], columns: Columns) -> dict[str, str | int | float]:
+    known = {name.partition(".")[0] for name in (columns.dialogue, *columns.summaries)}
+    known |= {columns.dialogue, *columns.summaries, _ID}
+    return {
+        str(name): value if isinstance(value, str | int | float) else str(value)
+        for name, value in row.items()
+        if name not in known and not isinstance(value, Mapping | list | bytes) and value is not None and value == value
+    }
 
 
 def _number(place: str) -> int:

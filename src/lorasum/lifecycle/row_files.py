@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from lorasum.system.files import STDIN, STDOUT, USER_FILE_MODE, make_folder, new
 
 AGAIN: Final = "free some disk or check the folder's permissions, then run the same command again"
 _COLUMNS: Final = ("id", "dialogue", "summary", "error", "reference")
-"""Of a table. JSON Lines have those that a row has."""
+"""Of a table, before the other columns of its rows. JSON Lines have those that a row has."""
 _TABLES: Final = {".csv": ",", ".tsv": "\t"}
 _LINES: Final = (".jsonl", ".ndjson", ".jsonlines", "")
 _AT_ONCE: Final = 1024  # rows that are checked together, or written into a Parquet file
@@ -45,7 +45,8 @@ class Rows:
 
     Attributes:
         count: of the rows.
-        digest: a hash of them.
+        digest: a hash of what is summarised.
+        others: the names of their other columns.
 
     Args:
         say: called with remarks on the file.
@@ -56,10 +57,12 @@ class Rows:
 
     def __init__(self, path: Path, data: DataConfig, say: Say) -> None:
         self._path, self._data = path, data
-        self.count, self.digest = 0, ""
+        self.count, self.digest, self._known = 0, "", ""
+        self.others: dict[str, None] = {}
         seen, repeated, line = Seen(), 0, 0
         for some in batched(self._read(say), _AT_ONCE):
             self.count += len(some)
+            self.others |= {name: None for row in some for name in row.others if name not in _COLUMNS}
             named = [row for row in some if row.id is not None]
             known = seen.add([key(repr(row.id)) for row in named])
             again = [row.line for row, known_before in zip(named, known, strict=True) if known_before]
@@ -72,12 +75,13 @@ class Rows:
 
     def _read(self, say: Say) -> Iterator[Asked]:
         """Raises LorasumError at the end if these are not the rows that were read first."""
-        digest = hashlib.sha256()
+        digest, known = hashlib.sha256(), hashlib.sha256()
         for row in read_asked(self._path, self._data, say):
-            digest.update(json.dumps(row).encode() + b"\n")
+            digest.update(json.dumps(row[:-1]).encode() + b"\n")  # no ticket's number makes another summary
+            known.update(json.dumps(row).encode() + b"\n")
             yield row
-        self.digest = self.digest or digest.hexdigest()
-        if digest.hexdigest() != self.digest:
+        self.digest, self._known = self.digest or digest.hexdigest(), self._known or known.hexdigest()
+        if known.hexdigest() != self._known:
             raise LorasumError(f"{self._path} was changed while it was summarised", "run the same command again")
 
 
@@ -112,7 +116,7 @@ def open_rows(run: RunContext, source: Path) -> Iterator[Rows]:
 def write_output(rows: Rows, answers: Iterator[Answer], output: Path) -> tuple[RowFailure, ...]:
     """Write the rows with their answers, which come in order. Returns those that were refused."""
     failures = []
-    with _output_rows(output) as write:
+    with _output_rows(output, [*_COLUMNS, *rows.others]) as write:
         for row in rows:
             answer = next(answers)
             write(row, answer)
@@ -157,7 +161,7 @@ def predictions(run: str) -> Path:
 
 
 @contextmanager
-def _output_rows(output: Path) -> Iterator[Write]:
+def _output_rows(output: Path, columns: Sequence[str]) -> Iterator[Write]:
     """The output to write to: a stream, or a file that is replaced once all of it is written."""
     if is_stream(output):  # a file that stdout was sent to would be emptied, were it opened by its name
         descriptor = os.dup(1) if output == STDOUT else os.open(output, os.O_WRONLY)
@@ -168,38 +172,39 @@ def _output_rows(output: Path) -> Iterator[Write]:
     permissions = stat.S_IMODE(output.stat().st_mode) if output.exists() else USER_FILE_MODE
     with new_file(output, "wb" if kind == ".parquet" else "w", permissions) as file:
         if kind == ".parquet":
-            with _parquet(file) as write:
+            with _parquet(file, columns) as write:
                 yield write
         elif kind in _TABLES:
-            yield _table(file, _TABLES[kind])
+            yield _table(file, columns, _TABLES[kind])
         else:
             yield _lines(file)
 
 
 def _values(row: Asked, answer: Answer) -> dict[str, Any]:
-    """What there is of a row, in the order of `_COLUMNS`."""
+    """What there is of a row, in the order of `_COLUMNS`, and its other columns."""
     own = {} if row.id is None else {"id": row.id}
     reference = {} if row.reference is None else {"reference": row.reference}
-    return {**own, "dialogue": row.dialogue, **answer.as_row(), **reference}
+    others = {name: value for name, value in row.others.items() if name not in _COLUMNS}
+    return {**own, "dialogue": row.dialogue, **answer.as_row(), **reference, **others}
 
 
 def _lines(file: IO[str]) -> Write:
     return lambda row, answer: file.write(json.dumps(_values(row, answer), ensure_ascii=False) + "\n")
 
 
-def _table(file: IO[str], delimiter: str) -> Write:
-    table = csv.DictWriter(file, _COLUMNS, delimiter=delimiter, lineterminator="\n")
+def _table(file: IO[str], columns: Sequence[str], delimiter: str) -> Write:
+    table = csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n", extrasaction="ignore")
     table.writeheader()
     return lambda row, answer: table.writerow(_values(row, answer))
 
 
 @contextmanager
-def _parquet(file: IO[bytes]) -> Iterator[Write]:
-    """A table of texts; an id that is a number is written as its digits, because other ids may be none."""
+def _parquet(file: IO[bytes], columns: Sequence[str]) -> Iterator[Write]:
+    """A table of texts; a number is written as its digits, because the column may have something else in other rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.string()) for name in _COLUMNS])
+    schema = pa.schema([(name, pa.string()) for name in columns])
     held: list[dict[str, Any]] = []
 
     def flush() -> None:
@@ -207,8 +212,7 @@ def _parquet(file: IO[bytes]) -> Iterator[Write]:
         held.clear()
 
     def write(row: Asked, answer: Answer) -> None:
-        values = _values(row, answer)
-        held.append({**values, "id": None if row.id is None else str(row.id)})
+        held.append({name: str(value) for name, value in _values(row, answer).items()})
         if len(held) == _AT_ONCE:
             flush()
 

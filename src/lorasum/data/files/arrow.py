@@ -20,7 +20,7 @@ def read_parquet(reading: Reading) -> Iterator[tuple[str, Row]]:
     check_is_data(reading.path, b"PAR1")
     with _arrow_errors(reading.path, "Parquet"):
         file = pyarrow.parquet.ParquetFile(reading.path)
-        needed = needed_columns(reading.name, file.schema_arrow.names, reading.columns, reading.beside)
+        needed = _needed(reading, file.schema_arrow)
         batches = file.iter_batches(TICK_ROWS, columns=needed)
         yield from _batch_rows(reading, batches, file.metadata.num_rows, features_in(file.schema_arrow.metadata))
 
@@ -39,9 +39,19 @@ def read_arrow(reading: Reading) -> Iterator[tuple[str, Row]]:
             mapped.seek(0)
             stream = pa.ipc.open_stream(mapped)
             batches, schema = iter(stream), stream.schema
-        needed = needed_columns(reading.name, schema.names, reading.columns, reading.beside)
+        needed = _needed(reading, schema)
         parts = (part for batch in batches for part in _slices(batch.select(needed)))
         yield from _batch_rows(reading, parts, 0, features_in(schema.metadata))
+
+
+def _needed(reading: Reading, schema: Any) -> list[str]:
+    """The columns to read. Of the others, lists and bytes are left out, because embeddings and images take memory."""
+    from pyarrow import types
+
+    large = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    others = [one.name for one in schema if reading.others and not any(is_it(one.type) for is_it in large)]
+    names = schema.names
+    return needed_columns(reading.name, names, reading.columns, [one for one in others if names.count(one) == 1])
 
 
 def _slices(batch: Any) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """Reading: the arguments of every reader of files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Reading:
     """A file to read, the columns that are wanted, and the callbacks for progress and remarks.
 
     Attributes:
-        beside: columns that are wanted where the file has them.
+        others: whether the file's other columns of texts, numbers and times are wanted too.
         speakers: what the config renames: `0` stays a number where `data.messages.speakers` has a name for it.
     """
 
@@ -30,7 +30,7 @@ class Reading:
     split: Split
     tick: Tick
     say: Say
-    beside: tuple[str, ...] = ()
+    others: bool = False
     speakers: tuple[str, ...] = ()
 
     @property
@@ -47,18 +47,18 @@ def unsaid(name: str, text: str) -> None:
     """A callback for remarks that ignores them."""
 
 
-def needed_columns(name: str, names: list[str], columns: Columns, beside: tuple[str, ...] = ()) -> list[str]:
+def needed_columns(name: str, names: list[str], columns: Columns, others: Collection[str] = ()) -> list[str]:
     """The columns to read: the mapped ones and those of speakers, or all if a mapped one is missing, for the error.
 
     Args:
-        beside: as in Reading.
+        others: wanted too.
 
     Raises:
         DataError: two needed columns have the same name.
     """
     outer = (one if one in names else one.partition(".")[0] for one in (columns.dialogue, *columns.summaries))
     mapped = list(dict.fromkeys(outer))
-    more = (one for one in names if one not in mapped and one in (*beside, *speaker_columns(tuple(names))))
+    more = (one for one in names if one not in mapped and one in (*others, *speaker_columns(tuple(names))))
     needed = [*mapped, *more] if set(mapped) <= set(names) else names
     doubled = next((one for one in needed if one and names.count(one) > 1), None)
     if doubled is not None:
