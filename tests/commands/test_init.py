@@ -193,8 +193,9 @@ def test_columns_that_the_user_names_are_taken_or_refused() -> None:
     rows: list[dict[str, object]] = [{"a": "hello there", "b": "greeting"}] * 3
     options = InitOptions(dialogue="a", summary="b")
     assert written([write("x.jsonl", rows)], options).data.columns == Columns(dialogue="a", summary="b")
-    with pytest.raises(DataError, match="no usable row"):
+    with pytest.raises(DataError, match=r"x\.jsonl has no column 'c'; it has 'a', 'b'") as refused:
         init(["x.jsonl"], RUN, InitOptions(dialogue="a", summary="c"), force=True)
+    assert refused.value.hint == "name its columns with --dialogue and --summary"
 
 
 def test_lengths_follow_the_longest_example() -> None:

@@ -108,12 +108,13 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
         checked = check(row, columns)
         files.note(where, row, checked)
         seen.note(where, checked)
-    if not seen.lengths:
-        raise DataError(f"{source.name} has no usable row" + (f"; first: {seen.first}" if seen.first else ""), _GIVE)
     try:
         files.check_columns(columns)
     except DataError as error:
-        raise DataError(error.message, "give one of the files, or several with the same columns") from error
+        several = "give one of the files, or several with the same columns"
+        raise DataError(error.message, several if seen.lengths else _NAME) from error
+    if not seen.lengths:
+        raise DataError(f"{source.name} has no usable row" + (f"; first: {seen.first}" if seen.first else ""), _GIVE)
     return Look(
         files=tuple(file.name for file in _files(source)),
         dialogue_column=columns.dialogue,
@@ -162,6 +163,7 @@ class _Seen:
 
 
 _GIVE = "give it rows with a dialogue and a summary"
+_NAME = "name its columns with --dialogue and --summary"
 
 
 def _choose(train: str | list[str]) -> tuple[Columns, tuple[str, ...]]:
