@@ -72,9 +72,8 @@ def load(
     outline, targets = look_before_download(described, arguments, dataset, splits)
     device = models.pick_device()
     dtype, reason = models.pick_dtype(arguments.compute_dtype, device)
-    lengths = splits[0].lengths_only()
     before = group.from_first(lambda: with_batch_of(resume_from, arguments))
-    plan = plan_as_before(described, arguments, before, targets, lengths, dtype, fewest_free(device, group), group)
+    plan = plan_as_before(described, arguments, before, targets, splits, dtype, fewest_free(device, group), group)
     check_main_memory(plan, device)
     base = models.fetch_base(arguments, folders.base_model)
     check_tensors(outline, look_at_base(base))
@@ -202,7 +201,7 @@ def plan_as_before(
     arguments: Arguments,
     before: Arguments,
     targets: list[str],
-    packs: "Packs",
+    splits: "tuple[Packs, Packs]",
     dtype: "torch.dtype",
     free: int,
     group: "Group",
@@ -216,10 +215,13 @@ def plan_as_before(
         TrainingError: the training does not fit into `free` bytes.
     """
     from engine.fitting import plan_memory
+    from engine.packs import longest_example
+
+    packs, longest = splits[0].lengths_only(), longest_example(*splits)
 
     def plan(arguments: Arguments) -> "Plan":
         return plan_memory(
-            base, arguments, targets, packs, dtype, free, processes=group.size, neighbours=group.local_size
+            base, arguments, targets, packs, dtype, free, group.size, neighbours=group.local_size, longest=longest
         )
 
     try:

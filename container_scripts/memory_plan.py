@@ -45,19 +45,19 @@ def planned(arguments: Arguments, folders: Folders, gpus: Sequence[int], process
     import torch
 
     from engine import fitting, memory, model, operations, process_memory
-    from engine.packs import load_split
+    from engine.packs import load_split, longest_example
 
     splits = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     base = model.fetch_description(arguments, folders.base_model)
     facts = from_json(DatasetFacts, (folders.dataset / MANIFEST_FILE).read_bytes())
     outline, targets = look_before_download(base, arguments, facts, splits)
-    lengths = splits[0].lengths_only()
+    lengths, longest = splits[0].lengths_only(), longest_example(*splits)
     here, dtype, kind = _computing(arguments, gpus)
 
     def on(free: int) -> MemoryPlan:
         try:
             plan = fitting.plan_memory(
-                base, arguments, targets, lengths, dtype, free, processes, kind, neighbours=processes
+                base, arguments, targets, lengths, dtype, free, processes, kind, neighbours=processes, longest=longest
             )
             return _told(plan, kind, dtype)
         except TrainingError as error:

@@ -6,6 +6,9 @@ saves its input (1, T, H) only, and runs its forward pass a second time in the b
 the base model's codes are shared in main memory (host_weights.py): on a GPU, `weights` then counts those codes only for
 which there is room, and on a CPU each process's part of them. A GPU copies them in every pass, so there layers
 recompute before fewer packs are taken at once.
+
+A model that keeps its own attention (routes.py) has a mask and scores of all tokens of a pass by all tokens, so packs
+cost more together than apart: `auto` takes one.
 """
 
 import heapq
@@ -23,7 +26,8 @@ from engine.base_memory import BaseBytes, base_bytes, why_not_shared
 from engine.batches import Batch
 from engine.failure import TrainingError
 from engine.memory import Memory, estimate, recompute_layers, skeleton
-from engine.packing_check import takes_packs
+from engine.packing_check import likely_route
+from engine.routes import Route
 from shared.names import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 from shared.steps import too_few_packs
 
@@ -64,6 +68,7 @@ def plan_memory(
     processes: int = 1,
     device: str = "",
     neighbours: int = 1,
+    longest: int = 0,
 ) -> Plan:
     """Choose the largest batch, then the fewest recomputed layers, that fit into `free` bytes.
 
@@ -78,6 +83,7 @@ def plan_memory(
         processes: how many share the forward passes of a step. Each of them needs this memory.
         device: `cuda` or `cpu`; empty is this machine's.
         neighbours: how many of the processes are on one machine.
+        longest: tokens of the longest example of either split, which decides the route; by default that of `packs`.
 
     Raises:
         TrainingError: it does not fit, even if every layer recomputes; or a step has fewer packs than processes; or
@@ -85,14 +91,13 @@ def plan_memory(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     sizes = _batch_sizes(arguments, len(packs), processes)
-    together = takes_packs(base, arguments.engine_attention, max(max(pack[EXAMPLE_LENGTHS]) for pack in packs))
-    most = partial(heapq.nlargest, sizes[0] if together else 1)
-    largest = most((lengths for lengths, _ in _passes(packs, together)), key=sum)
-    labels = most(_labels(*lengths, arguments.loss_on) for lengths in _passes(packs, together))
-    plan = _whole_or_shared(
-        _Planner(base, arguments, tuple(targets), sizes, largest, labels, dtype, free, device, neighbours)
+    route = likely_route(base, arguments.engine_attention, longest or max(max(p[EXAMPLE_LENGTHS]) for p in packs))
+    most = partial(heapq.nlargest, sizes[0] if route.together else 1)
+    largest = most((lengths for lengths, _ in _passes(packs, route.together)), key=sum)
+    labels = most(_labels(*lengths, arguments.loss_on) for lengths in _passes(packs, route.together))
+    return _whole_or_shared(
+        _Planner(base, arguments, tuple(targets), route, sizes, largest, labels, dtype, free, device, neighbours)
     )
-    return replace(plan, takes_packs=together)
 
 
 def _passes(packs: Sequence[Batch], together: bool) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
@@ -104,14 +109,15 @@ def _passes(packs: Sequence[Batch], together: bool) -> Iterator[tuple[Sequence[i
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
-    """What a plan is made of: plan_memory's arguments, the packs at once that may be tried, the example lengths of the
-    packs with most tokens, and the most labels of a pack: a step draws packs, so any of them may come together. Where
-    a model takes one example in each pass, it is the one with most tokens, and the most labels of one.
+    """What a plan is made of: plan_memory's arguments, the route, the packs at once that may be tried, the example
+    lengths of the packs with most tokens, and the most labels of a pack: a step draws packs, so any of them may come
+    together. Where a model takes one example in each pass, it is the one with most tokens, and the most labels of one.
     """
 
     base: Path
     arguments: Arguments
     targets: tuple[str, ...]
+    route: Route
     sizes: Sequence[int]
     largest: Sequence[Sequence[int]]
     labels: Sequence[int]
@@ -138,14 +144,16 @@ class _Planner:
         asked, room = self.arguments.gradient_checkpointing, self.free * _USABLE
         copies_base = shared and self.device == "cuda"
         recompute_all = asked == "true" or (asked == "auto" and copies_base)
-        fitting = (size for size in self.sizes if self._needed(size, recompute_all, shared).total <= room)
-        size = next(fitting, self.sizes[-1])
+        has_square = self.route.together and self.route.attention == "transformers"
+        sizes = self.sizes[-1:] if has_square and not copies_base else self.sizes
+        size = next((n for n in sizes if self._needed(n, recompute_all, shared).total <= room), sizes[-1])
         memory, recomputed = self._needed(size, asked == "true", shared), self.layers if asked == "true" else 0
         if asked == "auto" and memory.total > room:
             least = self._needed(size, True, shared)
             memory, recomputed = _recompute_until_it_fits(memory, least, self.layers, room)
         arguments = _with_batch_size(self.arguments, size)
-        return Plan(arguments, recomputed, self.layers, memory, self.free, self._lengths(size))
+        lengths, together = self._lengths(size), self.route.together
+        return Plan(arguments, recomputed, self.layers, memory, self.free, lengths, takes_packs=together)
 
     def _lengths(self, size: int) -> tuple[int, ...]:
         """Tokens of each example of the batch that has most tokens."""
@@ -154,9 +162,8 @@ class _Planner:
     def _needed(self, size: int, recompute_all: bool, shared: bool) -> Memory:
         """With a shared base a CPU has its part of the codes, and a GPU two places of them (weight_prefetch.py)."""
         lengths, rows = self._lengths(size), sum(self.labels[:size])
-        memory, _ = _estimated(
-            self.base, self.arguments, self.targets, lengths, rows, self.dtype, recompute_all, self.device
-        )
+        counted = replace(self.arguments, engine_attention=self.route.attention)
+        memory, _ = _estimated(self.base, counted, self.targets, lengths, rows, self.dtype, recompute_all, self.device)
         if not shared:
             return memory
         part, places = self.of_base.codes // self.neighbours, 0

@@ -24,7 +24,7 @@ from engine.arguments import Arguments
 from engine.batches import Batch
 from engine.fake_adapters import add_fake_adapters
 from engine.fake_pass import fake_model, replace_attention, run_body
-from engine.packing_check import takes_packs
+from engine.packing_check import likely_route
 from engine.routes import can_leave_out_logits
 from shared.names import EXAMPLE_LENGTHS, PROMPT_LENGTHS
 
@@ -72,7 +72,7 @@ def _typical_pass(base: Path, arguments: Arguments, packs: Sequence[Sequence[int
     """Tokens of each example of a pass to count: the pack of median length. Where each example has a pass of its own,
     that of the length in which a token stands on average, because attention costs a token in proportion to it.
     """
-    if takes_packs(base, arguments.engine_attention, max(map(max, packs))):
+    if likely_route(base, arguments.engine_attention, max(map(max, packs))).together:
         return sorted(packs, key=sum)[len(packs) // 2]
     return [round(sum(n * n for pack in packs for n in pack) / sum(map(sum, packs)))]
 

@@ -1,4 +1,4 @@
-"""Whether a model will take whole packs, found out before its weights are there.
+"""Which route a model will take, found out before its weights are there.
 
 The memory plan (fitting.py) has to know: a model whose examples see each other in a pack takes one at a time, and holds
 the tensors of one. So the probe (probe.py) tries a thin model of the architecture out (thin_model.py). One that does
@@ -13,19 +13,20 @@ from pathlib import Path
 from engine.arguments import Arguments
 from engine.fake_pass import quiet, skeleton
 from engine.probe import find_route
+from engine.routes import Route
 from generation.thin_model import by_itself, thin_model
 
 _log = logging.getLogger(__name__)
 
 
 @lru_cache(16)
-def takes_packs(base: Path, attention: str, longest: int) -> bool:
-    """Whether the probe will find a route on which the examples of a pack share a forward pass.
+def likely_route(base: Path, attention: str, longest: int) -> Route:
+    """The route that the probe will find.
 
     Args:
         base: folder with the model's config.json; no weights are read.
-        attention: `engine_attention` of the job. FlexAttention keeps apart what `examples` keeps apart.
-        longest: tokens of the longest example.
+        attention: `engine_attention` of the job. FlexAttention counts as `examples`: it keeps apart what that does.
+        longest: tokens of the longest example of either split.
     """
     kernel = "transformers" if attention == "transformers" else "examples"
     try:
@@ -35,5 +36,5 @@ def takes_packs(base: Path, attention: str, longest: int) -> bool:
             _, route = find_route(model, longest, replace(Arguments(), engine_attention=kernel))
     except Exception as error:  # whatever its code stumbles over
         _log.info("%s does not run with few weights, so its memory is planned for whole packs: %s", base, error)
-        return True
-    return route.together
+        return Route(kernel, together=True, head="labels")
+    return route

@@ -133,6 +133,25 @@ def test_auto_takes_the_most_packs_that_fit_into_memory(llama: Path) -> None:
     assert "data.max_length" in error.value.hint
 
 
+def test_auto_takes_one_pack_where_attention_is_over_all_of_them(tmp_path: Path) -> None:
+    """More of them would take longer together than apart: all their tokens by all of them."""
+    random_model("gemma2").save_pretrained(tmp_path)
+    made = plan_memory(tmp_path, ARGUMENTS, ["q_proj"], PACKS, torch.float32, PLENTY)
+    assert (made.arguments.per_device_batch_size, made.arguments.gradient_accumulation_steps) == (1, 4)
+
+
+def test_the_longest_example_of_either_split_decides_the_route(tmp_path: Path) -> None:
+    """As in the training: with stretched positions, one that is long keeps all examples apart, and in less memory."""
+    model = random_model("llama")
+    stretched = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    model.config.rope_parameters, model.config.max_position_embeddings = stretched, 64
+    model.save_pretrained(tmp_path)
+    assert [
+        plan_memory(tmp_path, ARGUMENTS, ["q_proj"], PACKS, torch.float32, PLENTY, longest=longest).takes_packs
+        for longest in (0, 64, 65)
+    ] == [True, True, False]
+
+
 def test_a_batch_may_have_most_tokens_and_most_labels(llama: Path) -> None:
     """The pack with most tokens is not the one with most labels, whose logits are larger."""
 

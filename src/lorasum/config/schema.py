@@ -101,7 +101,8 @@ class TrainingConfig(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
     per_device_batch_size: Literal["auto"] | PositiveInt = 1
-    """Packs per forward pass. `auto` takes as many of `gradient_accumulation_steps` as fit into memory at once."""
+    """Packs per forward pass. `auto` takes as many of `gradient_accumulation_steps` as fit into memory at once; one,
+    where the model keeps its own attention, which is slower over several."""
     gradient_accumulation_steps: PositiveInt = 1
     """Forward passes per optimizer step."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"
