@@ -84,7 +84,7 @@ def test_data_that_has_changed_since_the_training_is_warned_of(
     chats = prepared / "chats.jsonl"
     chats.write_text('{"dialogue": "Ana: hi", "summary": "Ana greets."}\n')
     data = deployed.data.model_copy(update={"dataset": None, "train": str(chats), "test_fraction": 0.5})
-    run = replace(context(deployed, backend, ledger, told), config=deployed.model_copy(update={"data": data}))
+    run = context(deployed.model_copy(update={"data": data}), backend, ledger, told)
     identities: dict[str, str] = {split: source.identity() for split, source in open_sources(data).items()}
     manifest = read_manifest(prepared)
     assert manifest
