@@ -376,11 +376,27 @@ def test_a_sweep_that_ends_early_keeps_no_instance_warm(
 class NotReleased(KeptWarm):
     """An account that may not update jobs."""
 
+    error = BackendError("cannot release it: you may not", "allow sagemaker:UpdateTrainingJob")
+
     def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         if not keep_warm and self.jobs[job.name].status != "running":
             self._call("release")
-            raise BackendError("cannot release it: you may not", "allow sagemaker:UpdateTrainingJob")
+            raise self.error
         super().stop_training(job, keep_warm)
+
+
+def test_an_outage_keeps_no_other_instance_from_its_release(swept: Callable[..., Config], ledger: Ledger) -> None:
+    backend = NotReleased()
+    backend.error = OutageError("no network")
+
+    def interrupt() -> None:
+        if backend.calls.count("start_training") == 3:
+            raise KeyboardInterrupt
+
+    backend.before["start_training"] = interrupt
+    with pytest.raises(InterruptedRunError):
+        sweep(context(swept(at_once=2, keep_one_in=1), backend, ledger))
+    assert len(backend.warm) == backend.calls.count("release") == 2
 
 
 def test_an_instance_that_cannot_be_released_ends_no_sweep(
@@ -406,25 +422,38 @@ def test_a_released_instance_does_not_change_why_its_trial_ended(swept: Callable
     ] * 2
 
 
+@pytest.mark.parametrize("outage", [False, True])
 def test_no_trial_waits_beside_an_instance_that_became_free(
-    swept: Callable[..., Config], ledger: Ledger, told: RecordingReporter, monkeypatch: pytest.MonkeyPatch
+    swept: Callable[..., Config], ledger: Ledger, told: RecordingReporter, monkeypatch: pytest.MonkeyPatch, outage: bool
 ) -> None:
-    """It went on to wait for capacity, up to 30 minutes, while the instance of another trial was kept for it."""
-    backend = KeptWarm()
+    """It went on to wait for capacity, up to 30 minutes, while the instance of another trial was kept for it.
 
-    def sold_out() -> None:
-        if len(backend.jobs) == 2 and not backend.warm:
-            newest = list(backend.jobs)[-1]
+    The network may fail just after that has ended, while a third one goes on.
+    """
+    backend = KeptWarm()
+    looks: list[float] = []
+    restarts: list[int] = []
+
+    def started() -> None:
+        newest = list(backend.jobs)[-1]
+        if len(backend.jobs) == 2:
+            backend.evaluations[newest] = -100
+        elif len(backend.jobs) == 3 and backend.warm:
+            restarts.append(len(looks))
+        elif len(backend.jobs) == 3:
             backend.jobs[newest] = JobState("failed", "CapacityError: none is free", no_capacity=True)
 
-    backend.before["training_started"] = sold_out
-    looks: list[float] = []
+    def looked_at() -> None:
+        if outage and backend.warm and not told.warnings:
+            raise OutageError("no network")
+
+    backend.before = {"training_started": started, "training_state": looked_at}
     monkeypatch.setattr(command, "time", SimpleNamespace(sleep=looks.append, monotonic=lambda: float(len(looks))))
-    result = sweep(context(swept(at_once=2, keep_one_in=1, keys={"lora.r": [2, 4]}), backend, ledger, told))
-    assert [one.state for one in result.trials] == ["done", "done"]
+    result = sweep(context(swept(at_once=3, keep_one_in=1), backend, ledger, told))
+    assert [one.state for one in result.trials] == ["done"] * 3
     assert "no instance was free; trials start again in 5 min (Ctrl-C ends this)" in told.steps
-    assert len(looks) < 60
-    assert backend.cold_starts == 1
+    assert restarts[0] < 60
+    assert (len(told.warnings), backend.cold_starts) == (outage, 2)
 
 
 def test_a_job_that_cannot_be_stopped_keeps_no_other_from_it(

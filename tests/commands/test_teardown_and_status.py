@@ -20,7 +20,7 @@ from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import OPEN, Endpoint, Origin, TrainingJob, Unreadable
+from lorasum.ledger.resources import OPEN, Endpoint, Origin, ResourceState, TrainingJob, Unreadable
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.reporting import Silent
 from lorasum.results.overview import Progress, ResourceStatus
@@ -246,22 +246,25 @@ def test_status_tells_an_instance_that_is_kept_warm_until_it_is_gone(
     assert jobs(backend, ledger)[job].usd == 4.0, "nobody asks for a job that is settled"
 
 
-@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(("listed", "state"), [(True, "failed"), (False, "failed"), (False, "gone")])
 def test_teardown_releases_the_warm_instance_of_a_failed_job(
-    config: Config, backend: InMemoryBackend, ledger: Ledger, listed: bool
+    config: Config, backend: InMemoryBackend, ledger: Ledger, listed: bool, state: ResourceState
 ) -> None:
+    """Also of one that was stopped, and is on record as gone."""
     backend.warm = {job := plan_training(context(config, backend, ledger)).job}
     backend.outcome = JobState("failed", "no space left on the disk")
     with pytest.raises(BackendError):
         train(context(config, backend, ledger))
     assert jobs(backend, ledger)[job].kept_warm
+    [known] = ledger.rows(TrainingJob)
+    ledger.note(replace(known, state=state))
     if not listed:
         backend.live = lambda run: []  # type: ignore[method-assign]
     torn = teardown(context(config, backend, ledger))
     assert [(one.kind, one.name) for one in torn.removed] == [("training_job", job)]
     assert (torn.remaining, backend.warm) == ((), set())
     row = jobs(backend, ledger)[job]
-    assert (row.state, row.may_run, row.reason) == ("failed", False, "no space left on the disk")
+    assert (row.state, row.may_run, row.reason) == (state, False, "no space left on the disk")
 
 
 def test_a_warm_instance_of_another_account_keeps_its_row(

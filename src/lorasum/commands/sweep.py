@@ -119,6 +119,8 @@ class _Sweep:
         self._watch = TeardownWatch(run.name)
         self._waits = iter(jobs.WAITS_FOR_AN_INSTANCE)
         self._starts_from = 0.0  # monotonic seconds
+        self._one_is_free = False
+        """Whether a trial has ended since the last look at those that wait: its instance may be kept warm for one."""
         self.trials = [TrialRun(one, RunContext(one.config, run.connect, run.ledger, run.reporter)) for one in drawn]
         for one in self.trials:
             self._recall(one)
@@ -132,11 +134,10 @@ class _Sweep:
         """
         self._watch.check()
         self._settle()
-        running = self._open("live")
-        for one in running:
+        for one in self._open("live"):
             self._look(one)
-        if any(one.state not in ("live", "waiting") for one in running):  # an instance is free, and may be kept warm
-            self._starts_from, self._waits = 0.0, iter(jobs.WAITS_FOR_AN_INSTANCE)
+        if self._one_is_free:
+            self._starts_from, self._waits, self._one_is_free = 0.0, iter(jobs.WAITS_FOR_AN_INSTANCE), False
         for one in self._open("waiting"):
             if len(self._open("live")) >= self._at_once or time.monotonic() < self._starts_from:
                 break
@@ -236,7 +237,7 @@ class _Sweep:
         Raises:
             TornDownError: somebody else did.
         """
-        one.state = "done" if state.status == "completed" else "failed"
+        one.state, self._one_is_free = "done" if state.status == "completed" else "failed", True
         one.reason = state.reason
         if state.by_request and one.name in self._stopped:
             one.state, one.reason = "stopped", _STOPPED
@@ -265,7 +266,7 @@ class _Sweep:
         """Stop a trial for good. That is on record first, so that a process that is killed here does not resume it."""
         self._run.reporter.step(f"trial {one.name}: stopped after {len(one.values)} evaluations, {_STOPPED}")
         self._stopped.add(one.name)
-        one.state, one.reason = "stopped", _STOPPED
+        one.state, one.reason, self._one_is_free = "stopped", _STOPPED, True
         with one.run.hold() as held:
             jobs.stop(held, one.job, _STOPPED, keep_warm=bool(self._open("waiting")))
         one.read_events()  # it may have evaluated once more meanwhile

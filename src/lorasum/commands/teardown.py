@@ -226,7 +226,7 @@ def _standing(run: Run) -> list[RunningResource]:
         standing = []
     names = {running.name for running in standing}
     for row in run.ledger.resources(run.name):
-        if row.name in names or row.state == "gone" or not is_here(row, run.backend):
+        if row.name in names or (row.state == "gone" and not row.is_open) or not is_here(row, run.backend):
             continue
         if kind_of(row) == Endpoint.kind:
             state = run.backend.endpoint_state(run.name, row.name)

@@ -120,22 +120,25 @@ class OpenJobs:
     def let_go(self) -> None:
         """Release the instances that are kept warm for a next trial, and billed, where none comes.
 
-        One whose release is refused is told once, and keeps no other from its release.
+        One whose release is refused is told once. None keeps another from its release.
 
         Raises:
             OutageError: the backend does not answer.
         """
+        outage = None
         for one, row in self._found():
             if not row.kept_warm or row.name in self._kept:
                 continue
             try:
                 with one.run.hold() as held:
                     jobs.stop(held, row.name)
-            except OutageError:
-                raise
+            except OutageError as error:
+                outage = error
             except LorasumError as error:
                 self._kept.add(row.name)
                 self._report.warn(error.message)
+        if outage:
+            raise outage
 
     def tell(self) -> bool:
         """Warn of what may be billed while nobody follows it. False if no job runs."""
