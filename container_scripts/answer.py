@@ -92,7 +92,8 @@ def _answer_all(shards: Sequence[Path], of: int, answered: Path, parameters: dic
         end_last_line(answered / shard.name)
     done = sum(1 for shard in shards for _ in _rows(answered / shard.name))
     model = _load()
-    progress = _Progress(sum(1 for shard in shards for _ in _rows(shard)), done, of / len(shards))
+    at_once = _AT_ONCE[model.model.device.type]
+    progress = _Progress(sum(1 for shard in shards for _ in _rows(shard)), done, of / len(shards), at_once)
 
     def write(place: tuple[Path, int], found: str | RequestError) -> None:
         file, row = place
@@ -103,16 +104,19 @@ def _answer_all(shards: Sequence[Path], of: int, answered: Path, parameters: dic
             lines.write(json.dumps({"row": row, **answer}) + "\n")
         progress.one_more()
 
-    at_once = _AT_ONCE[model.model.device.type]
     answer_each(_prompts(shards, answered), model, parameters, write, lambda: False, at_once)
 
 
 class _Progress:
-    """Tells how far the first process is, at most every other second, and at the end."""
+    """Tells how far the first process is, at most every other second, and at the end.
 
-    def __init__(self, total: int, done: int, scale: float) -> None:
+    Its first rows are answered when all that were begun together are nearly done: one by one they would say that each
+    row takes as long. So the time left is told from the next rows on.
+    """
+
+    def __init__(self, total: int, done: int, scale: float, at_once: int) -> None:
         self._metrics = Metrics(Path(os.environ[SM_OUTPUT_DATA_DIR]) if os.environ.get("RANK", "0") == "0" else None)
-        self._total, self._done, self._scale = total, done, scale
+        self._total, self._done, self._scale, self._at_once = total, done, scale, at_once
         self._before, self._began, self._told = done, time.monotonic(), 0.0
 
     def one_more(self) -> None:
@@ -122,7 +126,8 @@ class _Progress:
         if now - self._told < _TELL_EVERY and self._done < total:
             return
         self._told = now
-        left = (total - self._done) * (now - self._began) / (self._done - self._before)
+        new = self._done - self._before
+        left = (total - self._done) * (now - self._began) / new if new > self._at_once else None
         steps, of = round(self._done * scale), round(total * scale)
         self._metrics.emit(StepEvent(steps, of, self._done / total, None, 0.0, 0.0, left))
 

@@ -51,7 +51,8 @@ class StartEvent:
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """Progress after an optimizer step. A loss that is not a finite number travels as None."""
+    """Progress after an optimizer step, or some answered rows of a batch. A loss that is not a finite number travels as
+    None, and so does a time left that is not known yet."""
 
     step: int
     steps: int
@@ -59,7 +60,7 @@ class StepEvent:
     loss: float | None
     learning_rate: float
     tokens_per_second: float
-    eta_seconds: float
+    eta_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

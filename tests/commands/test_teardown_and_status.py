@@ -20,7 +20,7 @@ from lorasum.commands.train import plan_training, train
 from lorasum.config.schema import Config
 from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import OPEN, Endpoint, Origin, ResourceState, TrainingJob, Unreadable
+from lorasum.ledger.resources import OPEN, BatchJob, Endpoint, Origin, ResourceState, TrainingJob, Unreadable
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.reporting import Silent
 from lorasum.results.overview import Progress, ResourceStatus
@@ -531,6 +531,10 @@ def test_status_tells_how_far_a_job_is_and_how_it_ended(
     assert job.progress == Progress(3, 9, 1.5, seconds_left=6.0)
     [job] = [row for row in status([], ledger).resources if row.kind == "training_job"]
     assert (job.progress, job.asked) == (None, False), "nobody was asked"
+    backend.jobs["chats-rows-1"] = JobState("running")
+    ledger.save(replace(ledger.intend(BatchJob(run="chats", name="chats-rows-1", backend=backend.name)), state="live"))
+    [batch] = [row for row in status([backend], ledger).resources if row.kind == "batch_job"]
+    assert batch.progress == Progress(3, 9, 1.5, seconds_left=6.0)
     backend.jobs[job.name] = backend.outcome = JobState("completed")
     train(context(config, backend, ledger))
     [job] = [row for row in status([backend], ledger).resources if row.kind == "training_job"]

@@ -103,6 +103,20 @@ def test_a_process_without_a_shard_ends_well(job: Job) -> None:
     assert job.answer(RANK="7", WORLD_SIZE="8") == {}
 
 
+def test_the_time_left_waits_for_rows_of_a_second_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of 64 took as long as all 64, and a job of seven minutes was said to take four hours."""
+    monkeypatch.setenv(SM_OUTPUT_DATA_DIR, str(tmp_path))
+    monkeypatch.setattr(answer, "_TELL_EVERY", 0.0)
+    progress = answer._Progress(total=200, done=76, scale=1.0, at_once=3)
+    for _ in range(5):
+        progress.one_more()
+    [events] = tmp_path.iterdir()
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [(one["step"], one["eta_seconds"] is None) for one in told] == [
+        (77, True), (78, True), (79, True), (80, False), (81, False),
+    ]  # fmt: skip
+
+
 ASKED = {"max_new_tokens": 5, "temperature": 0}
 
 

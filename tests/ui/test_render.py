@@ -243,9 +243,15 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     monkeypatch.setenv("COLUMNS", "140")
     running = replace(ROW, kind="training_job", progress=Progress(3, 9, 1.5, None, 6.0))
     waiting, done = replace(running, progress=Progress(0)), replace(running, progress=Progress(None, None, 1.5, 1.25))
-    render.show(StatusResult((running, waiting, done, ROW)))
+    batch = replace(ROW, kind="batch_job", progress=Progress(76, 1200, None, None, 6.0))
+    render.show(StatusResult((running, waiting, done, ROW, batch)))
     shown = capsys.readouterr().out
-    for said in ("step 3/9, loss 1.500, 6.0 s left", "before its first step", "loss 1.500, test 1.250"):
+    for said in (
+        "step 3/9, loss 1.500, 6.0 s left",
+        "76 of 1,200 rows, 6.0 s left",
+        "before its first step",
+        "loss 1.500, test 1.250",
+    ):
         assert said in shown
     assert "not asked" not in shown
     render.show(StatusResult((replace(ROW, backend="sagemaker", asked=False),)))

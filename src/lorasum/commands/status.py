@@ -6,7 +6,7 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.errors import BackendError
 from lorasum.ledger.database import damage_mark
 from lorasum.ledger.ledger import Ledger, usable
-from lorasum.ledger.resources import Resource, TrainingJob, Unreadable
+from lorasum.ledger.resources import BatchJob, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
 from lorasum.lifecycle.rebuild import rebuild, runs_here
@@ -113,9 +113,9 @@ def _asked(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> tupl
 
 def _progress(row: Resource, backend: Backend | None) -> Progress | None:
     """How far a job is, by its newest event, or the losses that it ended with; None where nobody knows."""
-    if not isinstance(row, TrainingJob):
+    if not isinstance(row, TrainingJob | BatchJob):
         return None
-    if row.state == "done":
+    if isinstance(row, TrainingJob) and row.state == "done":
         return Progress(train_loss=row.figures.train_loss, eval_loss=row.figures.eval_loss)
     reference = backend.find_training(row.run, row.name) if backend else None
     if backend is None or reference is None:

@@ -68,10 +68,10 @@ def _location(row: Resource) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training job is.
+    """How far a job is. A step of a batch job is a row.
 
     Attributes:
-        step: the last of `steps` that is done; 0 before the first one. Both are None once the job is done.
+        step: the last of `steps` that is done; 0 before the first one. Both are None once a training job is done.
         train_loss: of the newest step, or of the whole job once it is done.
         eval_loss: on the test split; None before the end.
         seconds_left: until the last step; None where nobody knows.
@@ -102,7 +102,7 @@ class ResourceStatus(RunResource):
         adapters: the runs whose adapters requests can name; empty if the endpoint serves one model.
         most_instances: how many an endpoint may grow to. `usd` is that of one.
         alarm: why it may cost money without need; empty if all is well.
-        progress: how far a training job is; None if that is unknown, and for other kinds.
+        progress: how far a job is; None if that is unknown, and for other kinds.
         asked: whether its backend was asked about it; otherwise it is shown as recorded.
     """
 

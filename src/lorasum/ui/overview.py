@@ -9,7 +9,6 @@ from rich.text import Text
 from lorasum.formatting import dollars, duration, loss, on_disk
 from lorasum.results.overview import (
     CleanResult,
-    Progress,
     ReportResult,
     ResourceStatus,
     RunsResult,
@@ -39,7 +38,7 @@ def _(result: StatusResult) -> RenderableType:
     table = Rows("run", "what", "name", "state", "backend", "since (UTC)", *more, wraps=("state", "progress"))
     for resource in result.resources:
         more_cells: list[str | Text] = [
-            *([_progress(resource.progress)] if progress else []),
+            *([_progress(resource)] if progress else []),
             *([_end(resource)] if ends else []),
             *(_costs(resource) if costs else []),
         ]
@@ -62,15 +61,18 @@ def _end(resource: ResourceStatus) -> Text:
     return Text(_minute(end), style="bold red" if resource.alarm else "")
 
 
-def _progress(progress: Progress | None) -> str:
-    """`step 3/9, loss 1.500, 6.0 s left`."""
+def _progress(resource: ResourceStatus) -> str:
+    """`step 3/9, loss 1.500, 6.0 s left`; of a batch `76 of 200 rows, 6.0 s left`."""
+    progress, is_batch = resource.progress, resource.kind == "batch_job"
     if progress is None:
         return ""
     if progress.step == 0:
-        return "before its first step"
+        return f"before its first {'row' if is_batch else 'step'}"
     if progress.step is None or progress.steps is None:
         return f"loss {loss(progress.train_loss)}, test {loss(progress.eval_loss)}"
     left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+    if is_batch:
+        return f"{progress.step:,} of {progress.steps:,} rows{left}"
     return f"step {progress.step:,}/{progress.steps:,}, loss {loss(progress.train_loss)}{left}"
 
 

@@ -105,11 +105,12 @@ class ConsoleReporter:
                 self._console.print(_training_plan(event), soft_wrap=True)
             case StepEvent(step=step, steps=steps):
                 detail = f"loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
+                left = event.eta_seconds
                 if self._live:
                     detail = f"step {step}/{steps} · {detail}"
-                    self._move_bar("training", step, steps, detail, event.eta_seconds)
+                    self._move_bar("training", step, steps, detail, left)
                 else:
-                    detail += f" · {duration(event.eta_seconds)} left"
+                    detail += "" if left is None else f" · {duration(left)} left"
                     self._say_progress("training", step, steps, f"step {step}/{steps}", detail)
             case LogEvent(line=line) if self._verbose:
                 self._console.print(Text(one_line(line), style="dim"), soft_wrap=True)
