@@ -265,8 +265,11 @@ def test_status_says_why_a_job_stopped_or_failed_in_a_few_words(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     why = "interrupted at step 1,234 of 5,678; the same command resumes from the checkpoint"
-    render.show(StatusResult((replace(ROW, state="stopped", reason=why),)))
-    assert f"stopped: {why}" in capsys.readouterr().out
+    job = replace(ROW, kind="batch_job", name="chats-rows-0123456789ab", state="stopped", reason=why)
+    render.show(StatusResult((job,)))
+    head, _, _, below = capsys.readouterr().out.splitlines()
+    assert below == f"  chats-rows-0123456789ab stopped: {why}"
+    assert len(head) < 80, "it stays a table on a narrow terminal"
     render.show(StatusResult((replace(ROW, state="failed", reason="out of memory " * 40),)))
     assert "failed: out of memory" in (out := " ".join(capsys.readouterr().out.split()))
     assert out.count("memory") < 8
@@ -310,10 +313,10 @@ def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(
     over = replace(ending, alarm="its time was over")
     gone = replace(ending, state="gone", may_run=False, reason="its time was over, and it ended by itself")
     render.show(StatusResult((endless, ending, gone)))
-    head, _, *rows = capsys.readouterr().out.splitlines()
+    head, _, *rows, why = capsys.readouterr().out.splitlines()
     assert "ends (UTC)" in head
     assert ["11-25 18:40" in row for row in rows] == [False, True, False]
-    assert "gone: its time was over, and it ended by itself" in rows[2]
+    assert why == "  chats gone: its time was over, and it ended by itself"
     monkeypatch.setenv("FORCE_COLOR", "1")
     render.show(StatusResult((ending, over)))
     _, _, *rows = capsys.readouterr().out.splitlines()

@@ -1,5 +1,6 @@
 """Shows the results of the verbs that only look: status, runs, report; and of clean."""
 
+from collections.abc import Sequence
 from datetime import UTC
 from textwrap import shorten
 
@@ -16,7 +17,7 @@ from lorasum.results.overview import (
 )
 from lorasum.system import paths
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Rows, headline
+from lorasum.ui.pieces import Facts, Marked, Rows, headline
 
 _REASON = 80  # characters of why something failed; --json has them all
 
@@ -35,17 +36,28 @@ def _(result: StatusResult) -> RenderableType:
         *(["ends (UTC)"] if ends else []),
         *(["$/h", "cost"] if costs else []),
     ]
-    table = Rows("run", "what", "name", "state", "backend", "since (UTC)", *more, wraps=("state", "progress"))
+    elsewhere = any(resource.backend != "local" for resource in result.resources)
+    where = ["backend"] if elsewhere else []
+    table = Rows("run", "what", "name", "state", *where, "since (UTC)", *more, wraps=("state", "progress"))
     for resource in result.resources:
         more_cells: list[str | Text] = [
             *([_progress(resource)] if progress else []),
             *([_end(resource)] if ends else []),
             *(_costs(resource) if costs else []),
         ]
-        table.add(*_status_row(resource), *more_cells)
+        table.add(*_status_row(resource, elsewhere), *more_cells)
     not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
     hint = Text(f"as recorded, not asked: {', '.join(not_asked)}", style="dim")
-    return Group(*done, table, *([hint] if not_asked else []))
+    return Group(*done, table, *_reasons(result.resources), *([hint] if not_asked else []))
+
+
+def _reasons(resources: Sequence[ResourceStatus]) -> list[Marked]:
+    """Why what has ended did not end well, below the table: a column of it would be too wide for a terminal."""
+    return [
+        Marked(Text("  "), f"{one.name} {one.state}: {shorten(one.reason, _REASON)}")
+        for one in resources
+        if one.state in ("unreadable", "gone", "failed", "stopped") and one.reason
+    ]
 
 
 def _nothing_on_record(run: str | None = None) -> str:
@@ -83,7 +95,7 @@ def _costs(resource: ResourceStatus) -> tuple[str, str]:
     return (dollars(resource.usd_per_hour), f"{usd} so far") if resource.may_run else ("", usd)
 
 
-def _status_row(resource: ResourceStatus) -> list[str | Text]:
+def _status_row(resource: ResourceStatus, elsewhere: bool) -> list[str | Text]:
     styles = {
         "live": "bold green",
         "failed": "red",
@@ -92,14 +104,13 @@ def _status_row(resource: ResourceStatus) -> list[str | Text]:
         "unreadable": "bold red",
     }
     state = Text(resource.state, style="bold red" if resource.alarm else styles.get(resource.state, "dim"))
-    if resource.state in ("unreadable", "gone", "failed", "stopped") and resource.reason:
-        state.append(f": {shorten(resource.reason, _REASON)}")
     if resource.kept_warm:
         state.append(", kept warm", style="bold green")
     if resource.adapters:
         state.append(f", serves {', '.join(resource.adapters)}")
     since = _minute(resource.updated_at)
-    return [resource.run, resource.kind.replace("_", " "), resource.name, state, resource.backend, since]
+    where = [resource.backend] if elsewhere else []
+    return [resource.run, resource.kind.replace("_", " "), resource.name, state, *where, since]
 
 
 def _minute(time: str) -> str:
