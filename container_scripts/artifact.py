@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from card import CARD_FILE, card_text
 from engine.arguments import Arguments
+from engine.failure import TrainingError
 from engine.metrics import Metrics
 from shared.base_files import INDEX
 from shared.events import DoneEvent, MergedEvent
@@ -73,6 +74,25 @@ def save_merged(base: Path, adapter: Path, output: Path, arguments: Arguments, m
     began = time.monotonic()
     merged = merge(base, adapter, output, _merge_dtype(arguments))
     metrics.emit(MergedEvent(merged.shards, merged.total_bytes, time.monotonic() - began))
+
+
+def check_room(base: Path, output: Path, arguments: Arguments) -> None:
+    """See that the disk has room for the merged model, before anything is spent on training it.
+
+    Raises:
+        TrainingError: it has not.
+    """
+    from engine.base_tensors import stored_tensors
+    from engine.shards import bytes_in
+
+    there = sum(file.stat().st_size for file in output.glob("*.safetensors*"))  # of an earlier start: it is replaced
+    needed = bytes_in(stored_tensors(base).values(), _merge_dtype(arguments))
+    free = shutil.disk_usage(output).free + there
+    if needed > free:
+        raise TrainingError(
+            f"the merged model takes {needed / 1e9:,.2f} GB, and {output} has room for {free / 1e9:,.2f} GB",
+            "free some disk; or set deploy.serve: adapter, which needs no merged model",
+        )
 
 
 def remove_merged(output: Path) -> None:

@@ -156,6 +156,8 @@ def prepare_training(
     give_back()  # what trying the model out has freed
     if group.is_first:
         artifact.save_companions(loaded.base, folders.model, arguments, dataset.eos_token_id)
+        if not is_adapter_only():
+            artifact.check_room(loaded.base, folders.model, arguments)
     scorer = None
     if arguments.evaluate != "loss":
         scorer = make_scorer(arguments, loaded.packed_loss, loaded.base, folders.dataset, dataset, group)

@@ -59,6 +59,7 @@ def _failure(error: BaseException) -> Failure:
     if isinstance(error, TrainingError):
         return Failure(error.message, error.hint)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Failure(f"no space left on the disk: {error.filename or error}", "free some disk, then train again")
+        full = error.filename2 or error.filename or error  # of a copy, the second one is written
+        return Failure(f"no space left on the disk: {full}", "free some disk, then train again")
     first = (str(error).strip().splitlines() or [""])[0]
     return Failure(f"{type(error).__name__}: {first}")

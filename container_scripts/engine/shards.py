@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from engine.failure import MergeRefusedError, TrainingError
+from shared.base_files import StoredTensor
 
 _DTYPES = {
     "F64": torch.float64,
@@ -36,6 +37,12 @@ _PIECE = 1 << 24  # bytes copied at a time
 Buffer = bytes | memoryview
 Change = Callable[[torch.Tensor], torch.Tensor]
 """A stored tensor → the one that takes its place: the same shape, any float dtype."""
+
+
+def bytes_in(stored: Iterable[StoredTensor], dtype: torch.dtype | None) -> int:
+    """The bytes that tensors take in a copy, of which `dtype` is what it is in `rewrite`."""
+    kinds = ((one.shape, dtype if dtype and one.dtype in _FLOATS else _DTYPES[one.dtype]) for one in stored)
+    return sum(math.prod(shape) * kind.itemsize for shape, kind in kinds)
 
 
 def rewrite(source: Path, target: Path, changes: Mapping[str, Change], dtype: torch.dtype | None) -> int:

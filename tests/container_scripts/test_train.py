@@ -1,5 +1,6 @@
 """The training entry point, as SageMaker starts it: a process, flags, SM_* folders. A tiny random BLOOM, int8."""
 
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from forks import Ended, Zygote
 from safetensors.torch import load_file, save_file
 
 from engine.base_memory import base_bytes
+from engine.failure import write_failure
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -592,6 +594,34 @@ def test_a_broken_gpu_ends_the_job_before_the_model_is_read(
     assert failure.message.startswith("the instance has a GPU, and PyTorch")
     assert "another instance" in failure.hint
     assert not (job.root / "checkpoints").exists()
+
+
+SMALL_DISK = """
+import shutil, sys
+from collections import namedtuple
+import train
+
+shutil.disk_usage = lambda path: namedtuple("usage", "free")(100_000)
+sys.exit(train.main())
+"""
+
+
+def test_a_disk_without_room_for_the_merge_is_told_before_the_steps(job: Job, tmp_path: Path) -> None:
+    (job.root / "model").mkdir(parents=True)
+    (tmp_path / "small_disk.py").write_text(SMALL_DISK)
+    script = str(tmp_path / "small_disk.py")
+    done = job.trainings.start(job.flags(max_steps=2), job.environment, {}, script).wait()
+    failure = read_failure((job.root / "output" / "failure").read_text())
+    assert failure.message == f"the merged model takes 0.00 GB, and {job.root / 'model'} has room for 0.00 GB"
+    assert (done.code, [event["event"] for event in job.events()]) == (1, ["start"])
+    job.variables[ADAPTER_ONLY] = "1"
+    assert job.trainings.start(job.flags(max_steps=2), job.environment, {}, script).wait().code == 0
+
+
+def test_the_file_that_a_full_disk_has_no_room_for_is_named(tmp_path: Path) -> None:
+    """Not the one that was copied."""
+    write_failure(tmp_path, OSError(errno.ENOSPC, "No space left on device", "base", None, "merged.part"))
+    assert read_failure((tmp_path / "failure").read_text()).message == "no space left on the disk: merged.part"
 
 
 def test_a_full_disk_is_named_and_leaves_no_artifact(job: Job) -> None:
