@@ -36,7 +36,7 @@ def card_text(record: ArtifactRecord, is_adapter: bool) -> str:
 
 # {record.run}
 
-Summarises chat dialogues. It is {base}, {what}, trained with [lorasum](https://pypi.org/project/lorasum).
+Summarises chat dialogues. It is {base}, {what}, trained with lorasum.
 
 ## Use
 

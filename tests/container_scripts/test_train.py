@@ -223,6 +223,7 @@ def test_the_card_is_in_the_hubs_format_and_its_code_runs(
     assert [card.data.library_name for card in cards.values()] == ["transformers", "peft"]
     assert [card.data.base_model for card in cards.values()] == [None, None], "a folder's name is no hub id"
     assert f"{finished.events()[-1]['eval_loss']:.3f}" in cards["README.md"].text
+    assert "https://" not in cards["README.md"].text, "lorasum has no address: whoever took one would be linked"
     [code] = re.findall(r"```python\n(.*?)```", cards["README.md"].text, re.DOTALL)
     monkeypatch.chdir(finished.root / "model")
     exec(code, {})
