@@ -23,7 +23,7 @@ from shared.records import DatasetFacts, MemoryPlan, Needs, from_json
 if TYPE_CHECKING:
     from engine.fitting import Plan
 
-_CHECKPOINTS = 3  # the two that are kept, and one that is being written
+_CHECKPOINTS = 3  # the two newest, and one that is being written
 _CHECKPOINT = 12  # bytes per trained parameter, all float32: value and two moments of AdamW
 _MERGING = 3  # copies of the largest weight in float32 while it is merged: read, its update, their sum
 
@@ -75,7 +75,7 @@ def planned(arguments: Arguments, folders: Folders, gpus: Sequence[int], process
         merge_bytes=_MERGING * torch.float32.itemsize * _largest_target(outline, targets),
         base_bytes=stored,
         merged_bytes=merged,
-        checkpoint_bytes=adapter * (_CHECKPOINTS * _CHECKPOINT + torch.float32.itemsize),
+        checkpoint_bytes=adapter * ((_CHECKPOINTS + (arguments.keep == "best")) * _CHECKPOINT + torch.float32.itemsize),
         peak=0.0 if gpus else _peak(dtype, kind, processes),
         parameters=parameters,
         **asdict(work),

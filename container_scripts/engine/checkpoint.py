@@ -9,6 +9,7 @@
             manifest.json          size and SHA-256 of each file; written last
             evaluation.json        what an evaluation has found since (train_state.py); not in the manifest
         checkpoint-180/
+        checkpoint-60/             that of the best evaluation, with `keep: best`
         set-aside/checkpoint-240/  damaged: kept for a look, never read
         failures.json              how often a resume from a checkpoint failed
 
@@ -78,12 +79,13 @@ class Checkpoints:
             self._set_aside(checkpoint, problem)
         return None
 
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Write the checkpoint after `step` optimizer steps, then delete all but the two newest.
+    def save(self, step: int, write: Callable[[Path], None], best: int = 0) -> None:
+        """Write the checkpoint after `step` optimizer steps, then delete all but the two newest and the best.
 
         Args:
             step: nothing is written if the newest checkpoint is of this step already.
             write: writes FILES into the folder that it is given.
+            best: the step of the best one.
 
         Raises:
             OSError: the disk is full.
@@ -96,6 +98,8 @@ class Checkpoints:
         _write_manifest(checkpoint, self._identity)
         self._newest = step
         for old in self._found()[:-_KEEP]:
+            if step_of(old) == best:
+                continue
             try:
                 shutil.rmtree(old)
             except OSError as error:  # SageMaker may put a marker file into it at this moment
@@ -104,6 +108,13 @@ class Checkpoints:
     def of(self, step: int) -> Path | None:
         """The newest checkpoint of this process, if it is of this step. Processes that save none have none."""
         return self._folder / f"checkpoint-{step}" if step == self._newest else None
+
+    def whole(self, step: int) -> Path | None:
+        """The checkpoint of a step; None, and the reason is logged, if it is not whole."""
+        checkpoint = self._folder / f"checkpoint-{step}"
+        if problem := _problem(checkpoint, self._identity):
+            _log.warning("%s cannot be used: %s", checkpoint.name, problem)
+        return None if problem else checkpoint
 
     @contextmanager
     def counting_failures(self, resumed_from: Path | None) -> Iterator[None]:

@@ -164,6 +164,13 @@ def put_state(state: State, model: Any, optimizer: torch.optim.Optimizer, scaler
         scaler.load_state_dict(state.loss_scale)
 
 
+def put_adapter(checkpoint: Path, model: Any) -> None:
+    """Give the adapter of a checkpoint that is whole to `model`."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_file(checkpoint / "adapter_model.safetensors"))
+
+
 def _save_adapter(checkpoint: Path, model: Any) -> None:
     """In PEFT's format. PEFT's save_pretrained would render a README too, which takes longer than all the rest."""
     from peft import get_peft_model_state_dict

@@ -28,7 +28,6 @@ from pathlib import Path
 import torch
 
 from engine.batches import Batch
-from engine.best_adapter import BestAdapter
 from engine.checkpoint import Checkpoints
 from engine.evaluation import evaluate
 from engine.failure import PeerLostError, TrainingError, explain_lack_of_memory
@@ -38,7 +37,7 @@ from engine.packs import name_packs
 from engine.schedule import plan_steps
 from engine.setup import Setup
 from engine.stopping import StopSignal
-from engine.train_state import Progress, put_state, read_state, save_evaluation, save_state
+from engine.train_state import Progress, put_adapter, put_state, read_state, save_evaluation, save_state
 from engine.work_split import StepBatches
 from shared.events import DoneEvent, EvalEvent, StepEvent
 
@@ -90,7 +89,6 @@ class _Training:
         self._scaler = torch.amp.GradScaler(device.type, enabled=setup.dtype is torch.float16)
         self._scaler.scale(torch.zeros((), device=device))  # a step may have no pass for this process
         self._progress = Progress(packs_at_once=arguments.per_device_batch_size)
-        self._best = BestAdapter(arguments.checkpoint_dir)
         self._next: dict[int, Batch] | None = None  # this process's batches of the next step, once they are made
         self._tokens, self._first_step, self._generation_seconds = 0, 0, 0.0
         self._evaluations, self._evaluation_seconds = 0, 0.0
@@ -114,7 +112,7 @@ class _Training:
             raise
         self._save()  # all that is done, also where it was stopped, or ended before its last step
         progress = self._progress
-        is_best = self._takes_best() and self._best.restore(self._setup.model, progress.best_step)
+        is_best = self._takes_best() and self._put_best()
         eval_loss = progress.best_loss if is_best else progress.eval_loss
         score, seconds = progress.best_score if is_best else progress.score, self._seconds()
         return DoneEvent(
@@ -232,8 +230,8 @@ class _Training:
         self._evaluation_seconds += found.loss_seconds
         self._evaluations += 1
         self._metrics.emit(EvalEvent(progress.step, found.loss, found.score, by, found.generation_seconds))
-        if progress.evaluated(found.loss, found.score) and self._arguments.keep == "best" and self._group.is_first:
-            self._best.keep(setup.model, progress.step)
+        if progress.evaluated(found.loss, found.score) and self._arguments.keep == "best":
+            self._save()
         if checkpoint := self._checkpoints.of(progress.step):
             save_evaluation(checkpoint, progress)
 
@@ -262,6 +260,13 @@ class _Training:
         progress = self._progress
         return self._arguments.keep == "best" and not self._stop.received and progress.best_step != progress.step
 
+    def _put_best(self) -> bool:
+        """Give the model the adapter of the best evaluation; False if its checkpoint is not whole."""
+        checkpoint = self._checkpoints.whole(self._progress.best_step) if self._group.is_first else None
+        if checkpoint:
+            put_adapter(checkpoint, self._setup.model)
+        return checkpoint is not None
+
     def _say_step(self) -> None:
         progress, steps, seconds = self._progress, self._schedule.steps, self._seconds()
         left = (steps - progress.step) / (progress.step - self._first_step)
@@ -282,4 +287,5 @@ class _Training:
         self._saved_at = time.monotonic()
         if self._progress.step and self._group.is_first:
             state = self._setup.model, self._optimizer, self._scaler, self._progress
-            self._checkpoints.save(self._progress.step, lambda folder: save_state(folder, *state))
+            best = self._progress.best_step if self._arguments.keep == "best" else 0
+            self._checkpoints.save(self._progress.step, lambda folder: save_state(folder, *state), best)

@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from conftest_training import Events, Training, sigterm_as_before, small, stop_after
 from engine.train_state import Progress
-from shared.events import EvalEvent
+from shared.events import EvalEvent, StepEvent
 
 sigterm = pytest.fixture(autouse=True)(sigterm_as_before)
 
 TOO_LONG: dict[str, Any] = {"epochs": 4.0, "learning_rate": 0.3, "warmup_ratio": 0.0, "scheduler": "constant"}
 """Random examples cannot be generalised from: at this rate the test loss soon rises."""
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
 
 
 def evaluations(training: Training) -> dict[int, float]:
@@ -81,7 +84,7 @@ def test_a_damaged_best_adapter_is_left_for_the_last(
     class Damaging(Events):
         def emit(self, event: Any) -> None:
             super().emit(event)
-            weights = tmp_path / "best" / "adapter_model.safetensors"
+            weights = tmp_path / f"checkpoint-{best}" / "adapter_model.safetensors"
             if isinstance(event, EvalEvent) and event.step == last:
                 content = weights.read_bytes()
                 weights.unlink()
@@ -90,18 +93,44 @@ def test_a_damaged_best_adapter_is_left_for_the_last(
 
     plain = Training(small(tmp_path / "plain", **TOO_LONG))
     plain.run()
-    last = max(evaluations(plain))
+    losses = evaluations(plain)
+    last, best = max(losses), min(losses, key=losses.__getitem__)
     training = Training(small(tmp_path, keep="best", **TOO_LONG), events=Damaging())
     outcome = training.run()
     assert outcome.kept_step == last
-    assert "is damaged: keeping the last" in caplog.text
+    assert f"checkpoint-{best} cannot be used: " in caplog.text
     for name, weights in plain.adapter().items():
         assert torch.equal(training.adapter()[name], weights), name
 
 
-def test_only_the_best_adapter_is_written(tmp_path: Path) -> None:
-    training = Training(small(tmp_path, keep="best", **TOO_LONG))
+def test_the_best_checkpoint_is_kept_beside_the_two_newest(tmp_path: Path) -> None:
+    training = Training(small(tmp_path, keep="best", checkpoint_minutes=1e-9, **TOO_LONG))
     training.run()
-    kept = load_file(tmp_path / "best" / "adapter_model.safetensors")
-    assert len(kept) == len(training.adapter())
-    assert not (small(tmp_path).checkpoint_dir / "best" / "best.json.part").exists()
+    losses = evaluations(training)
+    last, best = max(losses), min(losses, key=losses.__getitem__)
+    assert best < last - 1
+    assert {path.name for path in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in (best, last - 1, last)}
+
+
+@pytest.mark.parametrize("moment", [EvalEvent, StepEvent])
+def test_a_kill_after_the_best_evaluation_loses_neither(
+    moment: type[EvalEvent] | type[StepEvent], tmp_path: Path
+) -> None:
+    """It comes while the event is told, or after the next step. The resumed job evaluates those weights no more."""
+    whole = Training(small(tmp_path / "whole", keep="best", **TOO_LONG))
+    expected = whole.run()
+    killed_at = expected.kept_step + (moment is StepEvent)
+
+    def kill(event: Any) -> bool:
+        if isinstance(event, moment) and event.step == killed_at:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        Training(small(tmp_path / "killed", keep="best", **TOO_LONG), events=Events(kill)).run()
+    resumed = Training(small(tmp_path / "killed", keep="best", **TOO_LONG))
+    outcome = resumed.run()
+    assert (outcome.kept_step, outcome.eval_loss) == (expected.kept_step, expected.eval_loss)
+    assert (expected.kept_step in evaluations(resumed)) is (moment is EvalEvent)
+    for name, weights in whole.adapter().items():
+        assert torch.equal(resumed.adapter()[name], weights), name
