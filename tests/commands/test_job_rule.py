@@ -43,6 +43,7 @@ HISTORIES = {
     "with another length after a rebuild": ["adapter => A", "longer => B from A", "rebuild", "longer -> B"],
     "the own settings before the newest": ["=> A", "longer --again => B from A", "-> A", "longer -> B"],
     "made again, after a rebuild": ["=> A", "newer --again => B", "rebuild", "newer --again -> B", "newer -> B"],
+    "made again, by another machine": ["=> A", "newer --again => B", "forget", "newer -> B"],
     "again, after newer scripts merged otherwise": ["=> A", "newer float32 => B from A", "newer --again => C"],
     "again, after newer scripts merged later": [
         "adapter => A",

@@ -106,7 +106,7 @@ def test_throttling_of_every_call_and_a_lost_answer_start_one_job(
 @pytest.mark.parametrize(
     ("verb", "calls", "skip", "what"),
     [
-        ("train", "DescribeTrainingJob", 2, "training job tiny-"),
+        ("train", "DescribeTrainingJob", 3, "training job tiny-"),
         ("deploy", "DescribeEndpoint$|DeleteEndpoint$", 3, "endpoint tiny "),
     ],
 )

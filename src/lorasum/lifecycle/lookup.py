@@ -18,8 +18,9 @@ A name is a hash of config, data and model; that of a job made again, of what it
 starts one job. What made a job, whether it has merged and whose checkpoints it has is read from the job itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobStatus
@@ -93,7 +94,8 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
         again: take only what the scripts, image, type and settings of today have made.
     """
     own, anew = job.spec.job_name, another_name(job.spec.job_name, backend.made_with(None))
-    made = _made(backend, ledger, job, anew)
+    look = cache(lambda name: _look(backend, job.named(name)))
+    made = _made(backend, ledger, job, anew, look)
     plain = _best(made)
     best = _best([known for known in made if not made[known].changed]) if again else plain
     if best and not best.lacks_merge:
@@ -104,9 +106,9 @@ def find_job(backend: Backend, ledger: Ledger, job: PlannedJob, again: bool) -> 
         name = anew if any(not known.other_settings for known in made) else own
         may_merge = plain and plain.was_refused and made_otherwise(backend, made[plain].ref)
         steps = plain.steps if plain and may_merge else _steps_done(backend, ledger, job, again)
-    found = _look(backend, job.named(name))
+    found = look(name)
     if found.is_made:  # it has merged, but not as today
-        found = _look(backend, job.named(anew))
+        found = look(anew)
     return found if steps in ("", found.job.spec.job_name) else replace(found, job=found.job.with_steps_of(steps))
 
 
@@ -159,7 +161,9 @@ def _best(known: Iterable[_Known]) -> _Known | None:
     return next(reversed(merged or order), None)
 
 
-def _made(backend: Backend, ledger: Ledger, job: PlannedJob, anew: str) -> dict[_Known, FoundJob]:
+def _made(
+    backend: Backend, ledger: Ledger, job: PlannedJob, anew: str, look: Callable[[str], FoundJob]
+) -> dict[_Known, FoundJob]:
     """The jobs with the config's weights that run or have completed, the newest last: on record, or of a known name.
 
     Args:
@@ -174,7 +178,7 @@ def _made(backend: Backend, ledger: Ledger, job: PlannedJob, anew: str) -> dict[
     made: dict[_Known, FoundJob] = {}
     while settings:
         name = next(iter(settings))
-        other, found = settings.pop(name), _look(backend, job.named(name))
+        other, found = settings.pop(name), look(name)
         if found.ref is None or not found.is_made:
             continue
         steps = backend.steps_of(run, found.ref)
