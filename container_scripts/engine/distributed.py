@@ -17,7 +17,9 @@ on query_key_value of BLOOMZ-7B1 has 3.9 million parameters, 15.7 MB. torch's Di
 during the backward pass, which does not pay at this size; it wraps the model, and it cannot carry the losses.
 
 Tensors on GPUs go through NCCL, everything else through gloo. NCCL's end waits for all processes of a machine, so they
-end it together after the training, before the first one merges.
+end it together after the training, before the first one merges. If one is killed, gloo tells the others at once. NCCL's
+kernel goes on waiting for it, by its sources, and Python hears no signal meanwhile: launch.py kills them, and the steps
+since the last checkpoint are lost.
 
 The processes find each other as torchrun's do: by the variables RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, and
 MASTER_ADDR with MASTER_PORT or, on one machine, a file (names.RENDEZVOUS). launch.py sets them.

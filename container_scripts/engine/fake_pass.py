@@ -154,7 +154,7 @@ def _count(
     plain = arguments.engine_head == "labels" and head_is_plain(model, torch.zeros(1, 4).long(), by_value=False)
     parameters = add_fake_adapters(model, arguments, targets)
     keep_parts_only(model)
-    if arguments.engine_attention != "transformers":  # `flex` saves what `examples` saves
+    if arguments.engine_attention != "transformers":  # `flex` saves the same, and a mask
         replace_attention(model, lengths, device)
     layers = recompute_layers(model, 0)
     recompute_layers(model, layers if recompute_all else 0)

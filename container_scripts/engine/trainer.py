@@ -58,7 +58,8 @@ def train_adapter(
 
     Raises:
         SystemExit: SIGTERM came, to this process or another. The state after the last whole step is saved.
-        PeerLostError: another process has ended. The state after the last whole step is saved.
+        PeerLostError: another process has ended, and the collective says so. The state after the last whole step is
+            saved. A dead process of the same machine leaves NCCL waiting: then launch.py ends this one instead.
         TrainingError: the loss or its gradient is not finite, or the device ran out of memory.
         OSError: a checkpoint cannot be written.
     """

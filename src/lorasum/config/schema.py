@@ -64,7 +64,8 @@ class EngineConfig(Section):
     """Parts of the engine. Each can be replaced by what the libraries do, to measure its gain or find a fault."""
 
     attention: Literal["examples", "flex", "transformers"] = "examples"
-    """`examples`: a small attention per example. `flex`: FlexAttention over the pack, on a GPU; where it fails,
+    """`examples`: a small attention per example. `flex`: FlexAttention over the pack, on a GPU, with a mask
+    that no memory plan counts: three bytes for each pair of tokens of a pass, while it is made; where it fails,
     `examples`. `transformers`: the library's attention with a mask, also where the other two would be wrong."""
     head: Literal["labels", "all"] = "labels"
     """`labels`: the head runs on tokens with a label, a few hundred at a time. `all`: it runs on all tokens at once."""
