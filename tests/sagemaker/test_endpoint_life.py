@@ -166,6 +166,22 @@ def test_an_endpoint_that_is_not_shown_stays_on_record(there: Account) -> None:
     assert there.call("teardown", "--yes")["removed"]
 
 
+def test_an_endpoint_that_has_failed_is_told_of_until_it_is_gone(there: Account) -> None:
+    """It was told of once, with code 0, and then neither status nor teardown --all asked about it."""
+    there.call("deploy")
+    for status, state in (("OutOfService", "failed"), ("OutOfService", "failed"), ("InService", "intended")):
+        shown(there)["EndpointStatus"] = status
+        looked = there.without_config("status", "--json")
+        [row] = [row for row in json.loads(looked.stdout)["resources"] if row["kind"] == "endpoint"]
+        assert (looked.code, row["state"], row["may_run"]) == (3, state, True)
+    shown(there)["EndpointStatus"] = "OutOfService"
+    assert there.run("status").code == 3
+    torn = there.without_config("teardown", "--all", "--yes", "--json")
+    assert json.loads(torn.stdout)["removed"], torn.stderr
+    assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
+    assert recorded(there)["state"] == "gone"
+
+
 def test_what_is_free_keeps_no_endpoint_from_being_deleted(there: Account) -> None:
     grows = ("--set", "sagemaker.max_instances=3", *ENDS)
     there.call("deploy", "--for", "4h", *grows)

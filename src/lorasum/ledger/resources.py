@@ -23,14 +23,11 @@ class Resource:
 
     Attributes:
         account_and_region: where on the backend it is; empty on the user's own machine.
-        access: the keys of the config by which it is reached there, such as region and profile; none on the user's own
-            machine.
+        access: the keys of the config by which it is reached there, such as region and profile; none on this machine.
         reason: one line on why it stopped, failed or is gone.
         usd_per_hour: its price while it runs; None if that is unknown.
-        usd_before: what earlier resources of this name had cost when this one was recorded, such as earlier attempts of
-            a job or the endpoint that this one replaced. None if that is unknown.
-        usd_total: `usd_before` plus the cost of this one: of a job what the backend said last, of an endpoint recorded
-            when it ended. None before that, or if unknown.
+        usd_before: what earlier ones of this name, such as attempts of a job, had cost then; None if that is unknown.
+        usd_total: `usd_before` plus its own cost, a job's so far and an endpoint's at its end; None where unknown.
         created_at: UTC, ISO 8601; set by the ledger, as is `updated_at`.
     """
 
@@ -184,6 +181,10 @@ class Endpoint(Resource):
     most_instances: int = 1
     for_one_run: bool = False
 
+    @property
+    def is_open(self) -> bool:  # a failed one may be there, and billed, until it is known what it has cost
+        return self.state in OPEN or (self.state == "failed" and self.usd_total is None and self.usd_per_hour != 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable(Resource):
@@ -293,6 +294,5 @@ def _place(stored: str) -> tuple[str, dict[str, str]]:
         return "", {}
     if not isinstance(fields, dict) or not isinstance(place := fields.get("account_and_region"), str):
         return "", {}
-    access = fields.get("access")
-    pairs = access.items() if isinstance(access, dict) else ()
+    pairs = fields["access"].items() if isinstance(fields.get("access"), dict) else ()
     return place, {key: value for key, value in pairs if isinstance(value, str)}

@@ -124,7 +124,10 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
     elif state.status == "absent":
         held.ledger.save(replace(row, state="gone"))
     elif state.status == "failed":
-        held.ledger.save(replace(row, state="failed", reason=state.reason))
+        record = held.ledger.note if row.state == "failed" else held.ledger.save
+        record(replace(row, state="failed", reason=state.reason))
+    elif row.state == "failed":  # it is back: whether it answers, nobody has asked
+        held.ledger.save(replace(row, state="intended"))
 
 
 def _tidy_up(held: HeldRun, row: Endpoint) -> None:
