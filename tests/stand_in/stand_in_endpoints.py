@@ -88,7 +88,6 @@ class Endpoint:
             "EndpointStatus": "Creating",
             "CreationTime": now,
             "LastModifiedTime": now,
-            "ProductionVariants": [],
         }
         self.late: tuple[int, dict[str, Any] | None] = 0, None
         """How often it is shown as it was before, and that: an update is shown late, or that it was created."""
@@ -103,7 +102,7 @@ class Endpoint:
     @property
     def instances(self) -> int:
         """How many it runs on; autoscaling changes that, and so may a test."""
-        return sum(variant["CurrentInstanceCount"] for variant in self.description["ProductionVariants"])
+        return sum(variant["CurrentInstanceCount"] for variant in self.description.get("ProductionVariants", []))
 
     def shown(self) -> dict[str, Any]:
         """What DescribeEndpoint answers now."""

@@ -16,7 +16,7 @@ from stand_in import Fault, StandIn
 from stand_in_rules import RefusalError
 
 from lorasum.backends.records import JobState, TrainSpec
-from lorasum.backends.sagemaker import stopping
+from lorasum.backends.sagemaker import attempts, stopping
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.errors import BackendError
 from lorasum.models.source import ModelRef
@@ -33,6 +33,10 @@ SPEC = TrainSpec("chats", "chats-0123abcd", ModelRef("org/m"), Path("/no/data"),
 def fail_once(account: StandIn) -> None:
     """An attempt that fails: there is no dataset to lay out."""
     backend(account).start_training(SPEC)
+    wait(account)
+
+
+def wait(account: StandIn) -> None:
     while any(job.description["TrainingJobStatus"] == "InProgress" for job in account.sagemaker.jobs.values()):
         time.sleep(0.05)
 
@@ -50,6 +54,28 @@ def test_the_newest_attempt_is_found_behind_one_that_was_deleted(account: StandI
     account.faults = []
     fail_once(account)
     assert list(account.sagemaker.jobs)[-1] == "chats-0123abcd-4"
+
+
+def test_the_last_attempt_that_is_possible_can_be_stopped(account: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could look at it, nor stop it, until its time limit."""
+    monkeypatch.setattr(attempts, "_MOST_ATTEMPTS", 2)
+    for _ in range(2):
+        fail_once(account)
+    found = backend(account).find_training("chats", "chats-0123abcd")
+    assert found is not None
+    assert found.location.endswith("chats-0123abcd-2")
+    assert backend(account).training_usd(found) == 0
+    with pytest.raises(BackendError, match="had 2 attempts"):
+        backend(account).start_training(SPEC)
+
+
+def test_a_date_in_a_runs_name_is_no_attempt(account: StandIn) -> None:
+    """A job was listed by the run's name where its hash has digits only, and could not be stopped by that."""
+    for name in ("chats-20261130-12345678", "chats-20261130-12345678"):
+        backend(account).start_training(replace(SPEC, run="chats-20261130", job_name=name))
+        wait(account)
+    [job] = backend(account).training_jobs("chats-20261130")
+    assert (job.name, job.location.rpartition("/")[2]) == ("chats-20261130-12345678", "chats-20261130-12345678-2")
 
 
 def test_a_job_that_cannot_be_read_at_once_is_read_again(account: StandIn) -> None:

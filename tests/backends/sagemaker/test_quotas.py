@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
+from world import stub_containers
 
 from lorasum.backends.sagemaker.quotas import check_quota, tell_of_less_growth, tell_of_no_warm_pool
 from lorasum.backends.sagemaker.session import Session
@@ -13,6 +14,7 @@ from lorasum.errors import BackendError
 from lorasum.reporting import Silent
 
 G5 = "ml.g5.2xlarge"
+SOURCE = {"S3Uri": "s3://models/m/", "S3DataType": "S3Prefix", "CompressionType": "None"}
 
 
 def start_job(account: StandIn, name: str, instance: str = G5, **more: Any) -> None:
@@ -62,6 +64,26 @@ def test_where_we_may_not_ask_the_service_decides(account: StandIn, fault: str) 
     start_job(account, "same")
     account.faults = [Fault(fault, "denied")]
     check_quota(Session(SageMakerConfig()), G5, "training job")
+
+
+def test_endpoints_of_others_that_lack_something_are_no_fault(
+    account: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SageMaker shows no variants of an endpoint that is created or has failed. It was an unexpected KeyError."""
+    stub_containers(monkeypatch.setattr)
+    account.sagemaker.quotas[f"{G5} for endpoint usage"] = 2
+    container = {"Image": "image:1", "ModelDataSource": {"S3DataSource": SOURCE}}
+    account.sagemaker.call(
+        "CreateModel", {"ModelName": "m", "ExecutionRoleArn": account.role_arn, "PrimaryContainer": container}
+    )
+    for name in ("without-configuration", "created"):
+        variant = {"VariantName": "all", "ModelName": "m", "InstanceType": G5, "InitialInstanceCount": 2}
+        account.sagemaker.call("CreateEndpointConfig", {"EndpointConfigName": name, "ProductionVariants": [variant]})
+        account.sagemaker.call("CreateEndpoint", {"EndpointName": name, "EndpointConfigName": name})
+        account.sagemaker.endpoints[name].description.pop("ProductionVariants", None)
+    del account.sagemaker.configs["without-configuration"]
+    with pytest.raises(BackendError, match="is 2, 2 of them in use, and 1 is needed"):
+        check_quota(Session(SageMakerConfig()), G5, "endpoint")
 
 
 def test_an_endpoint_that_cannot_grow_as_far_as_it_may_is_told_of(account: StandIn) -> None:

@@ -1,5 +1,6 @@
 """Attempts of a training job: <name>, <name>-2, <name>-3 and so on. SageMaker knows each as a job of its own."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorasum.aws import aws_errors, error_code, is_denied
@@ -28,8 +29,20 @@ def find_attempts(session: Session, job_name: str) -> list["TrainingJob"]:
         if job := sdk.get(session, "TrainingJob", attempt_name(job_name, number)):
             found.append(job)
         elif number > last_listed:
-            return found
-    raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")
+            break
+    return found
+
+
+def next_attempt(job_name: str, attempts: Sequence["TrainingJob"]) -> str:
+    """The name of the attempt after these.
+
+    Raises:
+        BackendError: there were too many.
+    """
+    last = attempt_number(attempts[-1].training_job_name, job_name) if attempts else 0
+    if last >= _MOST_ATTEMPTS:
+        raise BackendError(f"training job {job_name} had {_MOST_ATTEMPTS} attempts", "change its config or its name")
+    return attempt_name(job_name, last + 1)
 
 
 def create_attempt(session: Session, request: dict[str, Any]) -> "TrainingJob":

@@ -16,11 +16,10 @@ from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import job_requests, model_cache, sdk, stopping, storage
 from lorasum.backends.sagemaker.attempts import (
     RUNNING,
-    attempt_name,
-    attempt_number,
     attempt_of,
     create_attempt,
     find_attempts,
+    next_attempt,
 )
 from lorasum.backends.sagemaker.channels import channels_of, uris_of
 from lorasum.backends.sagemaker.images import training_image
@@ -90,6 +89,7 @@ class Jobs:
         attempts = find_attempts(self._session, spec.job_name)
         if attempts and _state(self._session, attempts[-1]).status in ("running", "completed"):
             return _reference(spec.job_name, attempts[-1])
+        name = next_attempt(spec.job_name, attempts)
         use: InstanceUse = "spot training job" if config.spot else "training job"
         types = config.training_instance_types
         check_quotas(self._session, types, use, config.instances(spec.kind))
@@ -106,8 +106,6 @@ class Jobs:
             uris[CHANNEL_MODEL] = spec.artifact
         elif model_cache.wants(self._session, spec.model):
             uris[CHANNEL_MODEL] = model_cache.filled(self._session, place.layout, spec.model)
-        last = attempt_number(attempts[-1].training_job_name, spec.job_name) if attempts else 0
-        name = attempt_name(spec.job_name, last + 1)
         request = training_request(spec, name, place, config, uris)
         for channel, content in channels.items():
             storage.upload(self._session, content.files(), uris[channel], f"uploading {content.what}")
@@ -238,8 +236,8 @@ def _attempts_of(session: Session, run: str, wanted: Sequence[Mapping[str, str]]
             found = [job for page in pages for job in page["TrainingJobSummaries"]]
         jobs |= {job["TrainingJobArn"]: job["TrainingJobName"] for job in found}
     ours = of_run(session, run, list(jobs))
-    names = {arn: re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", name) for arn, name in jobs.items()}  # of a retry: the job's
-    return {arn: name for arn, name in names.items() if arn in ours}
+    retry = re.compile(rf"^({re.escape(run)}(?:-rows)?-[0-9a-f]{{8}})-\d+$")  # not of a run whose name ends in a date
+    return {arn: retry.sub(r"\1", name) for arn, name in jobs.items() if arn in ours}
 
 
 def _describe(session: Session, job: JobRef) -> "TrainingJob | None":

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
+from lorasum.aws import is_missing
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
 
@@ -112,12 +113,21 @@ def _job_instances(session: Session, spot: bool) -> Iterator[tuple[str, int]]:
 
 def _endpoint_instances(session: Session) -> Iterator[tuple[str, int]]:
     """Instance type and number of each endpoint's variants."""
+    from botocore.exceptions import ClientError
+
     client = session.impatient("sagemaker")
     pages = client.get_paginator("list_endpoints").paginate()
     for endpoint in islice((endpoint for page in pages for endpoint in page["Endpoints"]), _MOST_LOOKED_AT):
-        described = client.describe_endpoint(EndpointName=endpoint["EndpointName"])
-        counts = {one["VariantName"]: one.get("CurrentInstanceCount", 1) for one in described["ProductionVariants"]}
-        configuration = client.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+        try:
+            described = client.describe_endpoint(EndpointName=endpoint["EndpointName"])
+            configuration = client.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+        except (ClientError, KeyError) as error:
+            if isinstance(error, ClientError) and not is_missing(error):
+                raise
+            continue  # it or its configuration was deleted: what it uses is not known
+        shown = described.get("ProductionVariants", [])  # not while it is created, nor where that failed
+        counts = {one["VariantName"]: one.get("CurrentInstanceCount", 1) for one in shown}
         for variant in configuration["ProductionVariants"]:
             if "InstanceType" in variant:
-                yield variant["InstanceType"], counts.get(variant["VariantName"], 1)
+                initial = variant.get("InitialInstanceCount", 1)
+                yield variant["InstanceType"], counts.get(variant["VariantName"], initial)
