@@ -117,6 +117,14 @@ class Endpoint:
         size = self.instances if keep_size else None
         threading.Thread(target=self._bring_up, args=(config, model, size), daemon=True).start()
 
+    def resize(self, count: int) -> None:
+        """It is the next look that sees it done."""
+        before = {**self.description, "EndpointStatus": "Updating", "LastModifiedTime": time.time()}
+        [variant] = self.description["ProductionVariants"]
+        variant |= {"CurrentInstanceCount": count, "DesiredInstanceCount": count}
+        self.description["LastModifiedTime"] = before["LastModifiedTime"]
+        self.late = 1, before
+
     def delete(self) -> None:
         self.description["EndpointStatus"] = "Deleting"
         threading.Thread(target=self._take_down, daemon=True).start()

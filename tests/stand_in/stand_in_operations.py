@@ -162,6 +162,14 @@ class Operations:
         endpoint.update(config, model, keep_size=request.get("RetainAllVariantProperties", False))
         return {"EndpointArn": endpoint.description["EndpointArn"]}
 
+    def UpdateEndpointWeightsAndCapacities(self, request: dict[str, Any]) -> dict[str, Any]:
+        endpoint = self._endpoint(request)
+        _refuse_moving(endpoint)
+        self._refuse_scaled(request["EndpointName"])
+        [wanted] = request["DesiredWeightsAndCapacities"]
+        endpoint.resize(wanted["DesiredInstanceCount"])
+        return {"EndpointArn": endpoint.description["EndpointArn"]}
+
     def DescribeEndpoint(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._endpoint(request).shown()
 

@@ -88,7 +88,8 @@ class SageMakerConfig(Section):
     endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
     """Instance types that the endpoint takes, in this order, if no endpoint_instance_type is free."""
     max_instances: PositiveInt = 1
-    """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off."""
+    """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off. The next `deploy`
+    makes a larger fleet smaller."""
     requests_per_minute: PositiveInt = 30
     """With max_instances above 1: requests per minute of each instance that autoscaling aims at."""
     endpoint_volume_gb: Annotated[int, Field(ge=1, le=512)] | None = None

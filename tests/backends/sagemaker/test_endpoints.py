@@ -105,6 +105,18 @@ def test_an_update_keeps_the_size_of_the_fleet(account: StandIn) -> None:
     assert account.sagemaker.endpoints["chats"].instances == 3
 
 
+@pytest.mark.parametrize("changed", ["first", "second"])
+def test_fewer_instances_than_run_are_asked_for(account: StandIn, changed: str) -> None:
+    """All three stayed, and the price that was told, and the limit that was kept, were those of one."""
+    serve(account, store(account, "first"), max_instances=4)
+    account.sagemaker.endpoints["chats"].description["ProductionVariants"][0]["CurrentInstanceCount"] = 3
+    serve(account, store(account, changed), max_instances=2)
+    assert account.sagemaker.endpoints["chats"].instances == 2
+    assert account.aws.scaled("chats")
+    assert answer(account, serve(account, store(account, changed))) == changed
+    assert account.sagemaker.endpoints["chats"].instances == 1
+
+
 def test_an_update_that_could_not_be_undone_is_shown_and_not_deleted(account: StandIn) -> None:
     artifact = store(account, "first")
     serve(account, artifact)

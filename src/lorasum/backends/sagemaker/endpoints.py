@@ -80,6 +80,9 @@ class Endpoints:
             _update(session, described, name)
         ended = _wait_until_still(session, spec.name)
         if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
+            if scaling.has_outgrown(session, ended):
+                _ask(session, spec.name, look(ended), lambda: scaling.shrink(session, ended))
+                _wait_until_still(session, spec.name)
             scaling.turn_on_or_off(session, spec.name)
             seconds = load_seconds(served, config)
             return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)

@@ -1,9 +1,14 @@
 """Autoscaling of an endpoint's instances."""
 
+from typing import TYPE_CHECKING
+
 from lorasum.aws import aws_errors, is_denied
-from lorasum.backends.sagemaker.endpoint_requests import scalable_target, scaling_requests
+from lorasum.backends.sagemaker.endpoint_requests import VARIANT, scalable_target, scaling_requests
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError
+
+if TYPE_CHECKING:
+    from sagemaker.core.resources import Endpoint
 
 
 def turn_on_or_off(session: Session, endpoint: str) -> None:
@@ -16,6 +21,27 @@ def turn_on_or_off(session: Session, endpoint: str) -> None:
     with aws_errors(f"let endpoint {endpoint} grow", "application-autoscaling:RegisterScalableTarget"):
         client.register_scalable_target(**target)
         client.put_scaling_policy(**policy)
+
+
+def has_outgrown(session: Session, endpoint: "Endpoint") -> bool:
+    """Whether an endpoint in service runs on more instances than the config allows."""
+    return _instances(endpoint) > session.config.max_instances
+
+
+def shrink(session: Session, endpoint: "Endpoint") -> None:
+    """Ask for as many instances as the config allows: an update keeps the size of the fleet, as does `turn_off`."""
+    name, most = endpoint.endpoint_name, session.config.max_instances
+    session.reporter.step(f"endpoint {name} runs on {_instances(endpoint)} instances: {most} from now on")
+    turn_off(session, name)  # SageMaker refuses it while the endpoint is autoscaled
+    wanted = {"VariantName": VARIANT, "DesiredInstanceCount": most}
+    with aws_errors(f"make endpoint {name} smaller", "sagemaker:UpdateEndpointWeightsAndCapacities"):
+        session.client("sagemaker").update_endpoint_weights_and_capacities(
+            EndpointName=name, DesiredWeightsAndCapacities=[wanted]
+        )
+
+
+def _instances(endpoint: "Endpoint") -> int:
+    return sum(variant.current_instance_count for variant in endpoint.production_variants)
 
 
 def turn_off(session: Session, endpoint: str) -> None:
