@@ -284,5 +284,5 @@ class Backend(Protocol):
         """Delete what the backend stores for a run of which nothing runs; absent files succeed.
 
         `data`: its copies of the run's datasets, if it made any. `artifacts`: what jobs and endpoints left behind,
-        with checkpoints and logs. Returns the folders or URIs that had any.
+        with checkpoints; logs that are kept elsewhere stay. Returns the folders or URIs that had any.
         """

@@ -51,7 +51,7 @@ def teardown(run: Run, data: bool = False, artifacts: bool = False) -> TeardownR
 
     Args:
         data: delete the prepared datasets too.
-        artifacts: delete trained models, checkpoints and logs too. Both only when nothing remains running.
+        artifacts: delete trained models and checkpoints too. Both only when nothing remains running.
 
     Raises:
         LorasumError: another process is working on the run or a trial, or files cannot be deleted: another run's

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
 
 from lorasum.backends.records import EndpointSpec, TrainSpec
@@ -56,7 +57,8 @@ def channels(account: StandIn, job: str) -> dict[str, str]:
 def test_two_runs_share_one_copy_that_no_teardown_deletes(
     account: StandIn, downloads: list[str], package_index: Path, isolated: bool
 ) -> None:
-    backend = SageMakerBackend(config(account, network_isolation=isolated), Silent())
+    told = RecordingReporter()
+    backend = SageMakerBackend(config(account, network_isolation=isolated), told)
     for run in ("chats", "more"):
         spec = TrainSpec(run, f"{run}-0123abcd", MODEL, Path("/no/data"), {})
         request = backend.training_request(spec)
@@ -70,6 +72,7 @@ def test_two_runs_share_one_copy_that_no_teardown_deletes(
     for run in ("chats", "more"):
         backend.delete_files(run, data=True, artifacts=True)
     assert keys(account) == kept
+    assert sum("logs stay in CloudWatch" in step for step in told.steps) == 2
 
 
 def test_a_copy_that_is_not_whole_is_completed(account: StandIn, downloads: list[str]) -> None:

@@ -117,6 +117,16 @@ def test_an_endpoint_is_gone_at_its_time_while_no_lorasum_runs(account: StandIn,
     assert (there.endpoint_state("chats", "chats").status, there.live("chats")) == ("absent", [])
 
 
+def test_what_the_role_may_do_is_said_to_be_unchecked(account: StandIn, ends: str) -> None:
+    told = RecordingReporter()
+    there = aws_backend.backend(account, told, scheduler_role=ends)
+    for hours in (1, 2):
+        there.expire_endpoint("chats", "chats", datetime.now(UTC) + timedelta(hours=hours))
+    assert told.steps == [
+        f"endpoint chats is to be deleted by {ends}; whether its policy lets it do so was not checked"
+    ]
+
+
 @needs_containers
 def test_an_update_moves_the_schedules_to_the_new_model(account: StandIn, ends: str) -> None:
     there = backend(account, ends)

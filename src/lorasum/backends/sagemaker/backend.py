@@ -88,6 +88,9 @@ class SageMakerBackend(Jobs, Endpoints):
         return [f"{uri} ({count} objects, {size / 1e6:,.1f} MB)" for uri, (count, size) in found.items() if count]
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
+        if artifacts:
+            forget = f"aws logs delete-log-group --log-group-name /aws/sagemaker/Endpoints/{run}"
+            self._session.reporter.step(f"logs stay in CloudWatch; `{forget}` deletes those of an endpoint")
         if artifacts and self._config.model_cache:
             shared = S3Layout(self._session.bucket_name, self._config.prefix, run).shared_models
             deletion.abort_old_uploads(self._session, shared)

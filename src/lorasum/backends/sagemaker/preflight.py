@@ -6,6 +6,7 @@ from dataclasses import replace
 from lorasum.backends.records import Check
 from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas
+from lorasum.backends.sagemaker.schedules import NOT_CHECKED
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import LorasumError, OutageError
 
@@ -28,7 +29,7 @@ def checks(session: Session) -> list[Check]:
         "inference image": lambda: inference_image(config, session.region),
     }
     if config.scheduler_role:
-        for_endpoint["role that ends endpoints"] = lambda: session.scheduler_role_arn
+        for_endpoint["role that ends endpoints"] = lambda: f"{session.scheduler_role_arn}; {NOT_CHECKED}"
     return [
         first,
         *(_checked(what, find) for what, find in for_training.items()),

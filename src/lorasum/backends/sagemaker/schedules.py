@@ -18,6 +18,8 @@ _AFTERWARDS = timedelta(minutes=10)
 _RETRY = {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
 """The most that Scheduler takes: an endpoint that is being updated at its time cannot be deleted until it is not."""
 
+NOT_CHECKED = "whether its policy lets it do so was not checked"
+
 What = Literal["endpoint", "endpoint-config", "model"]
 _CALLS: dict[What, tuple[str, str]] = {
     "endpoint": ("deleteEndpoint", "EndpointName"),
@@ -49,8 +51,9 @@ def expire(session: Session, endpoint: str, parts: str, at: datetime | None) -> 
     role = session.scheduler_role_arn
     deletions = [Deletion("endpoint", endpoint)]
     deletions += [Deletion("endpoint-config", parts), Deletion("model", parts)] if parts else []
-    for request in schedule_requests(endpoint, deletions, at, role):
-        _put(session, request)
+    created = [_put(session, request) for request in schedule_requests(endpoint, deletions, at, role)]
+    if created[0]:
+        session.reporter.step(f"endpoint {endpoint} is to be deleted by {role}; {NOT_CHECKED}")
 
 
 def remove(session: Session, endpoint: str) -> None:
@@ -99,8 +102,8 @@ def _request(endpoint: str, deletion: Deletion, at: datetime, role: str) -> dict
     }
 
 
-def _put(session: Session, request: dict[str, Any]) -> None:
-    """Create a schedule, or move the one that is there."""
+def _put(session: Session, request: dict[str, Any]) -> bool:
+    """Create a schedule, or move the one that is there. True if there was none."""
     client = session.client("scheduler")
     doing = f"schedule the end of {request['Name'].removeprefix('lorasum-')}"
     try:
@@ -111,6 +114,8 @@ def _put(session: Session, request: dict[str, Any]) -> None:
             raise _not_allowed(error) from error
         with aws_errors(doing, "scheduler:UpdateSchedule"):
             client.update_schedule(**request)
+        return False
+    return True
 
 
 def _not_allowed(error: BackendError) -> BackendError:
