@@ -182,6 +182,24 @@ def test_an_endpoint_that_has_failed_is_told_of_until_it_is_gone(there: Account)
     assert recorded(there)["state"] == "gone"
 
 
+def test_status_tells_of_what_runs_without_a_record_if_asked(there: Account) -> None:
+    there.call("deploy")
+    assert there.call("status", "--account")["alarms"] == []
+    there.call("status")
+    shutil.rmtree(there.home)
+    other = ("--set", "name=other")
+    assert there.call("status", *other)["alarms"] == []
+    looked = there.run("status", "--account", *other, "--json")
+    assert looked.code == 3
+    assert "endpoint tiny" in looked.stderr
+    [told] = json.loads(looked.stdout)["alarms"]
+    assert (told["run"], told["kind"], told["name"]) == ("tiny", "endpoint", "tiny")
+    assert "`lorasum teardown CONFIG --set name=tiny` ends it" in told["reason"]
+    assert there.call("teardown", "--yes", *other, "--set", "name=tiny")["removed"]
+    assert there.call("status", "--account", *other)["alarms"] == []
+    assert "needs a config" in there.without_config("status", "--account").stderr
+
+
 def test_what_is_free_keeps_no_endpoint_from_being_deleted(there: Account) -> None:
     grows = ("--set", "sagemaker.max_instances=3", *ENDS)
     there.call("deploy", "--for", "4h", *grows)

@@ -152,10 +152,11 @@ class StandIn:
 
     def _resources(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        if len(request["ResourceARNList"]) > 100:
+        arns = request.get("ResourceARNList", [])
+        if len(arns) > 100:
             said = {"__type": "InvalidParameterException", "message": "at most 100 resources"}
             return _answer(start_response, 400, json.dumps(said).encode(), said["__type"])
-        found = self.sagemaker.indexed_tags(request["ResourceARNList"])
+        found = self.sagemaker.indexed_tags(arns or list(self.sagemaker.tags))
         mappings = [{"ResourceARN": arn, "Tags": tags} for arn, tags in found.items()]
         return _answer(start_response, 200, json.dumps({"ResourceTagMappingList": mappings}).encode())
 

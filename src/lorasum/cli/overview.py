@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from lorasum.backends.base import Backend
+    from lorasum.config.schema import Config
     from lorasum.context import RunContext
     from lorasum.reporting import Reporter
     from lorasum.results.overview import StatusResult
@@ -31,6 +32,7 @@ def status(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Set damaged records aside, and record again what is there.")
     ] = False,
+    account: Annotated[bool, typer.Option("--account", help="Tell what its account runs without a record.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show ended resources that cost nothing, too.")] = False,
     watch: Annotated[
         float | None,
@@ -51,12 +53,12 @@ def status(
 
     reporter = ConsoleReporter(quiet)
     run = load_config(config, overrides or (), reporter.warn) if config else None
-    chosen = backend(run, Silent()) if run else local()
+    chosen = _chosen(run, account)
     ledger, name = Ledger(warn=reporter.warn), run.name if run else None
 
     def look(warn_on: "Reporter", rebuild_on: "Backend | None" = None) -> "StatusResult":
         backends = [local(), chosen] if run else recorded(ledger, warn_on)
-        return status(backends, ledger, name, rebuild_on, everything)
+        return status(backends, ledger, name, rebuild_on, everything, chosen if account else None)
 
     shown = look(reporter, chosen if rebuild else None)
     render.show(shown, as_json)
@@ -65,6 +67,14 @@ def status(
         shown = until_answered(lambda: look(Silent()), watch, reporter, for_ever=True)
         render.show_again(shown, as_json)
     _raise_alarms(shown)
+
+
+def _chosen(run: "Config | None", account: bool) -> "Backend":
+    if account and not run:
+        raise LorasumError("--account needs a config, which names the account", "lorasum status CONFIG --account")
+    from lorasum.reporting import Silent
+
+    return backend(run, Silent()) if run else local()
 
 
 def _raise_alarms(shown: "StatusResult") -> None:

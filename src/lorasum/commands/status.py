@@ -1,6 +1,6 @@
 """Status: what the ledger records, after asking the backends about everything that should be running."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.errors import BackendError
@@ -14,7 +14,7 @@ from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
 from lorasum.lock import HeldRun, LockError, RunBusyError, hold
 from lorasum.reporting import Silent
-from lorasum.results.overview import Progress, ResourceStatus, StatusResult
+from lorasum.results.overview import Progress, ResourceStatus, RunResource, StatusResult
 from lorasum.shared.events import StepEvent
 from lorasum.system import paths
 
@@ -27,6 +27,7 @@ def status(
     run: str | None = None,
     rebuild_on: Backend | None = None,
     everything: bool = True,
+    account: Backend | None = None,
 ) -> StatusResult:
     """The ledger's resources and what they have cost, of all runs or of one with its trials, oldest change first.
 
@@ -35,6 +36,8 @@ def status(
     Args:
         backends: are asked; what is on record elsewhere is shown as recorded. So is, if all runs are shown, what a
             backend cannot tell, after a warning.
+        account: tell of what runs on this backend without a record, too. Nothing of it is recorded: another `teardown
+            --all` would end what may be a colleague's.
         rebuild_on: records of `run`, or of all runs with a folder here, are rebuilt from what this backend shows.
         everything: whether to show what is gone and cost nothing, too.
 
@@ -53,7 +56,25 @@ def status(
         shown = [row for one in runs for row in _status(backends, readable, one)]
         told = [row for row in shown if everything or row.state != "gone" or row.usd != 0]
         alarms = tuple(one.as_alarm() for one in told if one.alarm)
+        alarms += tuple(_unrecorded(account, readable)) if account else ()
         return StatusResult(tuple(told), alarms, tuple(done), run, () if rebuild_on else ledger.unread())
+
+
+def _unrecorded(backend: Backend, ledger: Ledger) -> Iterator[RunResource]:
+    known = {(row.run, row.name) for row in ledger.resources() if row.is_open and is_here(row, backend)}
+    for run in backend.runs(""):
+        for one in backend.live(run):
+            if (run, one.name) not in known and not one.free_rest:
+                yield RunResource(
+                    run=run,
+                    kind=one.kind,
+                    name=one.name,
+                    backend=backend.name,
+                    account_and_region=backend.account_and_region or None,
+                    location=one.location or None,
+                    reason=f"it runs without a record here: `lorasum teardown CONFIG --set name={run}` ends it",
+                    usd_per_hour=None,
+                )
 
 
 def _rebuilt(backend: Backend, ledger: Ledger, run: str | None) -> list[str]:

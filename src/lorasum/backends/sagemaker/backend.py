@@ -10,7 +10,7 @@ from lorasum.backends.sagemaker.jobs import LOGS, Jobs
 from lorasum.backends.sagemaker.layout import S3Layout
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
-from lorasum.backends.sagemaker.tags import runs_of
+from lorasum.backends.sagemaker.tags import all_runs, runs_of
 from lorasum.config.sagemaker import SageMakerConfig
 from lorasum.reporting import Reporter
 
@@ -74,6 +74,8 @@ class SageMakerBackend(Jobs, Endpoints):
             stopping.begin_to_stop(self._session, running.name)
 
     def runs(self, beginning: str) -> list[str]:
+        if not beginning:
+            return all_runs(self._session)
         arns = []
         for operation, kind in (("list_training_jobs", "TrainingJob"), ("list_endpoints", "Endpoint")):
             named = parts.listed(self._session, operation, beginning)

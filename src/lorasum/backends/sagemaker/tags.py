@@ -29,6 +29,15 @@ def runs_of(session: Session, arns: Sequence[str]) -> dict[str, str]:
     return {arn: known[arn].get(TAG_RUN, "") for arn in arns}
 
 
+def all_runs(session: Session) -> list[str]:
+    """The runs that have something here, as the index knows them."""
+    with aws_errors("look up tags", "tag:GetResources"):
+        paginator = session.client("resourcegroupstaggingapi").get_paginator("get_resources")
+        pages = list(paginator.paginate(TagFilters=[{"Key": TAG_RUN}]))
+    tags = [tag for page in pages for one in page["ResourceTagMappingList"] for tag in one["Tags"]]
+    return sorted({tag["Value"] for tag in tags if tag["Key"] == TAG_RUN})
+
+
 def tags_of(session: Session, arn: str) -> dict[str, str]:
     """The tags of a resource as they are now; empty if it is gone."""
     with unless_missing(), aws_errors(f"read the tags of {arn.rpartition('/')[2]}", "sagemaker:ListTags"):
