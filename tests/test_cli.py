@@ -307,7 +307,9 @@ def test_predict_options_that_make_no_sense_are_refused(
 
 
 def test_predict_before_deploy_says_so(env: dict[str, str], config: str) -> None:
-    assert_error(process(env, "predict", "-c", config, stdin="Ana: hi"), "no endpoint in service")
+    said = process(env, "predict", "-c", config, "--set", "predict.max_new_tokens=5", stdin="Ana: hi")
+    assert_error(said, "no endpoint in service")
+    assert said.stderr.endswith(f"hint: run `lorasum deploy {config} --set predict.max_new_tokens=5` first\n")
 
 
 def test_a_teardown_of_something_asks_and_without_a_terminal_wants_yes(

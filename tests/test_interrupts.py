@@ -243,7 +243,8 @@ def test_a_second_signal_ends_at_once_and_says_what_removes_the_rest(home: Home,
         process.send_signal(number)
         errors = ended(process, number)
     assert "ended at once" in errors
-    assert f"`{' '.join(['lorasum teardown --config', str(home.config), *override])}` removes it" in errors
+    removes = " ".join(["lorasum", "teardown", str(home.config), *override])
+    assert f"the same command goes on with it, and `{removes}` removes it" in errors
     assert home.processes("endpoints") == [server]
     server.resume()
     assert home.call("teardown", "--yes")["remaining"] == []

@@ -66,7 +66,9 @@ def test_a_csv_with_the_usual_columns_needs_no_mapping() -> None:
     assert config.data.test_fraction == 0.2
     assert "columns:" not in RUN.read_text(encoding="utf-8")
     assert (result.data.rows, result.data.examples, result.data.language) == (6, 6, "en")
-    assert result.next[-2:] == ("lorasum prepare run.yaml --show 3", "lorasum run run.yaml")
+    assert result.next[-3:] == tuple(
+        f"lorasum {verb}" for verb in ("prepare run.yaml --show 3", "plan run.yaml", "run run.yaml")
+    )
     assert json.loads(Path("lorasum.schema.json").read_text(encoding="utf-8")) == Config.model_json_schema()
 
 

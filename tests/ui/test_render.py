@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ from lorasum.results.training import (
     PlanResult,
     PrepareResult,
     RenderedExample,
+    SweepResult,
     TrainPlan,
     TrainResult,
     TranslatedResult,
@@ -59,6 +61,7 @@ from lorasum.results.training import (
 from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
 from lorasum.shared.events import Event, StepEvent, read_event
 from lorasum.ui import render, reporter
+from lorasum.ui.next_steps import Given
 from lorasum.ui.reporter import ConsoleReporter
 from lorasum.ui.terminal import visible
 
@@ -148,6 +151,10 @@ RESULTS = [
     TrainPlan("chats", "chats-1", "/train.py", "org/model", "/data", {"lora_r": "16"}),
     DeployPlan("chats", "chats", "/model", {"command": ["python"]}, 0.0),
 ]
+GIVEN = Given(Path("my run.yaml"), ("lora.r=8", "data.train=s3://me:secret-word@host/b"))
+TYPED = "'my run.yaml' --set lora.r=8"
+PLAN = PlanResult("chats", "chats-1", True, 1, 1, 1, None, None, 0.0, None, None, 0.0, ())
+SWEPT = SweepResult("chats", "loss", (), "t", None, 0.0, 1.0, ("lorasum deploy FILE --set name=t",))
 
 
 @pytest.mark.parametrize(
@@ -762,3 +769,37 @@ def test_a_job_that_had_completed_is_not_said_to_train(
 ) -> None:
     render.show(result)
     assert capsys.readouterr().out.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("result", "commands"),
+    [
+        (PREPARED, ["lorasum plan {}", "lorasum train {}"]),
+        (PLAN, ["lorasum train {}"]),
+        (replace(PLAN, prepared=False), ["lorasum prepare {}"]),
+        (replace(PLAN, checks=(Check("memory", False, "too little"),)), []),
+        (TRAINED, ["lorasum deploy {}", "lorasum export {} --gguf model.gguf && llama-server -m model.gguf"]),
+        (replace(TRAINED, not_merged="no room"), ["lorasum deploy {}"]),
+        (STARTED, []),
+        (DEPLOYED, ["lorasum predict {} --sample", "lorasum teardown {}"]),
+        (RAN, []),
+        (replace(RAN, teardown=None), ["lorasum predict {} --sample", "lorasum teardown {}"]),
+        (SWEPT, ["lorasum deploy {} --set name=t"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_can_follow_has_the_config_as_it_was_given(result: object, commands: list[str]) -> None:
+    assert GIVEN.next_of(result) == [command.format(TYPED) for command in commands]
+
+
+def test_a_config_from_a_pipe_leaves_nothing_to_paste() -> None:
+    piped = Given(Path("-"))
+    assert (piped.next_of(PREPARED), piped.next_of(SWEPT)) == ([], list(SWEPT.next))
+    assert piped.hint("run `lorasum deploy` with this config first") == "run `lorasum deploy` with this config first"
+
+
+def test_what_can_follow_stands_below_the_result_and_not_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(DEPLOYED, then=["lorasum teardown run.yaml"])
+    assert capsys.readouterr().out.endswith("next\n  lorasum teardown run.yaml\n")
+    render.show(DEPLOYED, as_json=True, then=["lorasum teardown run.yaml"])
+    assert "next" not in capsys.readouterr().out

@@ -85,7 +85,8 @@ class Interrupts:
                 _thread.start_new_thread(_look_again, (_thread.get_ident(),))
             raise KeyboardInterrupt
         if number != signal.SIGHUP and time.monotonic() - self._first > _SAME:
-            left = f"; what it started may still run, and `{self.removes}` removes it" if self.removes else ""
+            left = "; what it started may still run: the same command goes on with it"
+            left = f"{left}, and `{self.removes}` removes it" if self.removes else ""
             self._say(f"ended at once{left}")
             self.end(INTERRUPTED)
 

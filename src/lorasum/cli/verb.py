@@ -1,7 +1,6 @@
 """The decorator that makes a function a verb of one run, with the options that all those verbs have."""
 
 import inspect
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ def verb(
         def call(
             config: Path, overrides: list[str] | None, quiet: bool, verbose: bool, as_json: bool = False, **given: Any
         ) -> None:
-            perform(function, given, config, [*(overrides or ()), *_overrides(own, given)], as_json, quiet)
+            perform(function, given, config, overrides or [], as_json, quiet, _overrides(own, given))
 
         call.__doc__, call.__name__ = function.__doc__, function.__name__
         call.__annotations__ = {option.name: option.annotation for option in options}
@@ -77,40 +76,39 @@ def perform(
     overrides: list[str],
     as_json: bool,
     quiet: bool,
+    of_options: Sequence[str] = (),
 ) -> None:
     """Load the config, call the verb and show what it returns.
+
+    Args:
+        of_options: overrides that options stand for, such as --for. The commands that are shown next leave them out.
 
     Raises:
         LorasumError: the result tells of a failure. It is shown all the same.
     """
-    from lorasum.config.loader import load_config
+    from lorasum.config.loader import is_piped, load_config
     from lorasum.context import RunContext
     from lorasum.ledger.ledger import Ledger
     from lorasum.lifecycle.leftovers import telling_what_runs
     from lorasum.system.files import STDIN, or_stdin
+    from lorasum.ui.next_steps import Given
     from lorasum.ui.reporter import ConsoleReporter
 
-    interrupts.removes = _teardown_of(config, overrides)
+    typed = Given(config, overrides)
+    interrupts.removes = "lorasum teardown --all" if is_piped(config) else typed.command("teardown")
     settings.stdin = "the config" if or_stdin(config) == STDIN else ""
     report = ConsoleReporter(quiet, settings.verbose)
-    loaded = load_config(config, overrides, report.warn)
+    loaded = load_config(config, [*overrides, *of_options], report.warn)
     run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
     with telling_what_runs(run):
         with report:
-            result = function(run, **given)
-        render.show(result, as_json)
+            try:
+                result = function(run, **given)
+            except LorasumError as error:
+                error.hint = typed.hint(error.hint)
+                raise
+        render.show(result, as_json, typed.next_of(result))
         raise_failure(result)
-
-
-def _teardown_of(config: Path, overrides: list[str]) -> str:
-    """The command that tears down this very run: its name may be in an override. One with a secret is left out."""
-    from lorasum.config.loader import is_piped
-    from lorasum.config.secrets import redact
-
-    if is_piped(config):
-        return "lorasum teardown --all"
-    own = [word for one in overrides if redact(one) == one for word in ("--set", one)]
-    return shlex.join(["lorasum", "teardown", "--config", str(config), *own])
 
 
 def raise_failure(result: object) -> None:

@@ -84,7 +84,7 @@ def init(
     write_config(output, write_draft(as_argument(output), choices))
     config = load_config(output)  # what was written must be read by every other verb
     file, model = as_argument(output), next(str(one.value) for one in choices if one.key == "model.id")
-    commands = (*_missing(config), f"lorasum prepare {file} --show 3", f"lorasum run {file}")
+    commands = (*_missing(config), f"lorasum prepare {file} --show 3", f"lorasum plan {file}", f"lorasum run {file}")
     written, length = str(output.absolute()), config.data.max_length
     return InitResult(written, config.name, config.backend, model, length, seen, commands)
 

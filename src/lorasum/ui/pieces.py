@@ -28,6 +28,13 @@ def headline(verb: str, what: str, detail: str) -> Text:
     return Text.assemble((f"{verb} {what}", "bold"), (f" · {detail}", "dim"))
 
 
+def following(commands: Sequence[str]) -> list[Text]:
+    """The commands to go on with, below a result."""
+    if not commands:
+        return []
+    return [Text("next", style="bold"), *(Text(f"  {command}", no_wrap=True) for command in commands)]
+
+
 def mark(check: Check) -> Text:
     """Whether it is right, stops the training, is unknown, or is only a warning."""
     wrong = Text("  ✗ ", "bold red") if check.stops_training else Text("  ! ", "bold yellow")

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Group
 from rich.prompt import Confirm, Prompt
 from rich.text import Text
 
@@ -20,14 +21,16 @@ from lorasum.system.files import STDOUT
 from lorasum.ui.terminal import console, one_line, visible
 
 
-def show(result: object, as_json: bool = False) -> None:
+def show(result: object, as_json: bool = False, then: Sequence[str] = ()) -> None:
     """Print the result of a command, for people or as JSON. JSON is ASCII without colours on every terminal.
+
+    For people, the commands of `then` stand below it, to go on with.
 
     A single summary is printed as plain text, so that it can be piped into another program.
     """
     # Here, so that `lorasum --help` does not wait for all records.
     from lorasum.results.serving import BatchPrediction, Prediction
-    from lorasum.ui import overview, serving, sharing, training  # noqa: F401  they register what is shown of each
+    from lorasum.ui import overview, pieces, serving, sharing, training  # noqa: F401  they register what is shown of each
     from lorasum.ui.body import body
 
     if isinstance(result, Iterator):
@@ -44,7 +47,8 @@ def show(result: object, as_json: bool = False) -> None:
 
         text(yaml.safe_dump(dict(result), sort_keys=False, allow_unicode=True).rstrip())
     else:
-        console().print(body(result), crop=False, overflow="ignore")  # neither JSON nor a path is cut or broken in two
+        shown = Group(body(result), *pieces.following(then))
+        console().print(shown, crop=False, overflow="ignore")  # neither JSON nor a path is cut or broken in two
 
 
 def _show_items(items: Iterator[object], as_json: bool) -> None:

@@ -21,7 +21,7 @@ from lorasum.results.training import (
     TranslatedResult,
 )
 from lorasum.ui.body import body
-from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, from_here, headline, length, mark, memory
+from lorasum.ui.pieces import Facts, Marked, Rows, as_json, bars, following, from_here, headline, length, mark, memory
 
 _GIB, _GB = 2**30, 10**9
 
@@ -39,13 +39,13 @@ def _(result: InitResult) -> RenderableType:
         "max_length": f"{result.max_length:,} tokens",
         "model": f"{result.model}, {result.backend}",
     }
-    return Group(headline("wrote", from_here(result.config), f"run {result.run}"), Facts(rows), *_next(result.next))
+    return Group(headline("wrote", from_here(result.config), f"run {result.run}"), Facts(rows), *following(result.next))
 
 
 @body.register
 def _(result: ExampleResult) -> RenderableType:
     files = Text("\n".join(f"  {from_here(file)}" for file in result.files))
-    return Group(headline("wrote", result.example, counted(len(result.files), "file")), files, *_next(result.next))
+    return Group(headline("wrote", result.example, counted(len(result.files), "file")), files, *following(result.next))
 
 
 @body.register
@@ -53,12 +53,8 @@ def _(result: TranslatedResult) -> RenderableType:
     left = [Text(f"  no counterpart  {line}", style="yellow") for line in result.left]
     left += [Text(f"  missing         {line}", style="yellow") for line in result.missing]
     return Group(
-        headline("wrote", from_here(result.config), f"from a config of {result.tool}"), *left, *_next(result.next)
+        headline("wrote", from_here(result.config), f"from a config of {result.tool}"), *left, *following(result.next)
     )
-
-
-def _next(commands: Sequence[str]) -> list[Text]:
-    return [Text("next", style="bold"), *(Text(f"  {command}", no_wrap=True) for command in commands)]
 
 
 @body.register
@@ -132,7 +128,6 @@ def _loading(artifact: str) -> dict[str, Text]:
     lines = fetched | {
         "transformers": f'AutoModelForCausalLM.from_pretrained("{folder}")',
         "vLLM": f"vllm serve {shlex.quote(folder)}",
-        "llama.cpp": "lorasum export CONFIG --gguf model.gguf && llama-server -m model.gguf",
     }
     return {f"in {what}": Text(line, no_wrap=True) for what, line in lines.items()}
 
@@ -294,5 +289,4 @@ def _(result: SweepResult) -> RenderableType:
         tried = [str(one.values.get(key, "")) for key in keys]
         table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
-    commands = _next(result.next) if result.next else []
-    return Group(headline("swept", result.run, title), table, Facts({"page": result.page or ""}), *commands)
+    return Group(headline("swept", result.run, title), table, Facts({"page": result.page or ""}))

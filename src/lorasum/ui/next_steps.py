@@ -1,0 +1,57 @@
+"""The commands that go on with a run, with its config and `--set` as they were given: they can be pasted."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorasum.config.loader import is_piped
+from lorasum.config.secrets import redact
+from lorasum.results.serving import DeployResult, RunResult
+from lorasum.results.training import PlanResult, PrepareResult, SweepResult, TrainResult
+
+_WITH_THIS_CONFIG = re.compile(r"`lorasum (\w+)` with this config")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The config and the `--set` of a command line. One with a secret is left out of what is printed."""
+
+    config: Path
+    overrides: Sequence[str] = ()
+
+    def command(self, verb: str, *more: str) -> str:
+        """`lorasum train run.yaml --set lora.r=8`."""
+        return shlex.join(["lorasum", verb, *self._words, *more])
+
+    def hint(self, text: str) -> str:
+        """A hint with the command itself where it says "`lorasum train` with this config"."""
+        if is_piped(self.config):
+            return text
+        return _WITH_THIS_CONFIG.sub(lambda found: f"`{self.command(found[1])}`", text)
+
+    def next_of(self, result: object) -> list[str]:
+        """What can follow a result; nothing where the config came through a pipe."""
+        if is_piped(self.config):
+            return list(result.next) if isinstance(result, SweepResult) else []
+        match result:
+            case PrepareResult():
+                return [self.command("plan"), self.command("train")]
+            case PlanResult(checks=checks, prepared=prepared):
+                stopped = any(check.stops_training and not check.ok for check in checks)
+                return [] if stopped else [self.command("train" if prepared else "prepare")]
+            case TrainResult(state="done", not_merged=why):
+                export = self.command("export", "--gguf", "model.gguf")
+                return [self.command("deploy"), *([] if why else [f"{export} && llama-server -m model.gguf"])]
+            case DeployResult() | RunResult(teardown=None):
+                return [self.command("predict", "--sample"), self.command("teardown")]
+            case SweepResult(next=commands):
+                return [one.replace("FILE", shlex.join(self._words), 1) for one in commands]
+        return []
+
+    @property
+    def _words(self) -> list[str]:
+        own = [word for one in self.overrides if redact(one) == one for word in ("--set", one)]
+        is_yaml = self.config.suffix.lower() in (".yaml", ".yml")
+        return [*([] if is_yaml else ["--config"]), str(self.config), *own]
