@@ -26,7 +26,7 @@ from generation.generator import Generator
 from generation.kv_cache import whole_cache
 from generation.prefix_cache import Prefix
 from generation.rows import AbandonedError, Batch, BrokenModelError, Row, TooLargeError
-from gpu import GpuLostError, is_lost
+from gpu import GpuLostError, is_lost, is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -193,21 +193,19 @@ class Scheduler:
         Raises:
             GpuLostError: the GPU answers nothing more.
         """
-        import torch
-
-        error: Exception
+        error: Exception = TooLargeError()
         try:
             return work()
-        except torch.cuda.OutOfMemoryError:
-            error = TooLargeError()
-            self._most = max(1, (len(rows) + also_in_memory) // 2)
         except Exception as caught:  # whatever the model's code stumbles over: it ends the row that caused it only
-            if is_lost(self._generator.model.device):
+            if is_out_of_memory(caught):
+                self._most = max(1, (len(rows) + also_in_memory) // 2)
+            elif is_lost(self._generator.model.device):
                 raise GpuLostError(caught) from caught
-            error = caught
-            traceback.clear_frames(error.__traceback__)  # they hold the batch's tensors
-            for row in rows:
-                row.alone = True
+            else:
+                error = caught
+                traceback.clear_frames(error.__traceback__)  # they hold the batch's tensors
+                for row in rows:
+                    row.alone = True
         self._retry_smaller(rows, error, also_in_memory)
         return None
 
