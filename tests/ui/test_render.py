@@ -267,6 +267,15 @@ def test_status_tells_progress_and_whom_it_did_not_ask(
     assert "progress" not in shown
 
 
+def test_status_tells_where_an_endpoint_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    here = replace(ROW, location="http://127.0.0.1:33015")
+    gone = replace(here, state="gone", location="http://127.0.0.1:4000")
+    render.show(StatusResult((here, gone, replace(here, location="arn:aws:1"))))
+    assert [line for line in capsys.readouterr().out.splitlines() if "answers" in line] == [
+        "  chats answers at http://127.0.0.1:33015"
+    ]
+
+
 def test_status_says_why_a_job_stopped_or_failed_in_a_few_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

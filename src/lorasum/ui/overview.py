@@ -48,7 +48,17 @@ def _(result: StatusResult) -> RenderableType:
         table.add(*_status_row(resource, elsewhere), *more_cells)
     not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
     hint = Text(f"as recorded, not asked: {', '.join(not_asked)}", style="dim")
-    return Group(*done, table, *_reasons(result.resources), *([hint] if not_asked else []))
+    below = (*_addresses(result.resources), *_reasons(result.resources))
+    return Group(*done, table, *below, *([hint] if not_asked else []))
+
+
+def _addresses(resources: Sequence[ResourceStatus]) -> list[Marked]:
+    """Where endpoints of this machine answer; one of SageMaker has its name only."""
+    return [
+        Marked(Text("  "), f"{one.name} answers at {one.location}")
+        for one in resources
+        if one.kind == "endpoint" and one.state == "live" and (one.location or "").startswith("http")
+    ]
 
 
 def _reasons(resources: Sequence[ResourceStatus]) -> list[Marked]:
