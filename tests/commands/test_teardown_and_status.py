@@ -58,6 +58,22 @@ def test_teardown_does_what_it_planned_and_nothing_the_second_time(
     assert teardown(context(deployed, backend, ledger)).removed == ()
 
 
+def test_a_run_that_is_not_on_record_is_named_with_those_that_may_run(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter
+) -> None:
+    """As after `name` was changed in the YAML file: "nothing was running" would leave the endpoint to be billed."""
+    renamed = deployed.model_copy(update={"name": "support"})
+    teardown(context(renamed, backend, ledger, told))
+    others = "these may run: chats; `lorasum teardown --all` ends them"
+    assert told.warnings == [f"nothing is on record of run support in {paths.home()}; {others}"]
+    ledger.warn = told.warnings.append
+    status([backend], ledger, "support")
+    assert told.warnings[1:] == ["of other runs these may run: chats; `lorasum status` shows them"]
+    for _ in range(2):
+        teardown(context(deployed, backend, ledger, told))
+    assert len(told.warnings) == 2
+
+
 @pytest.mark.parametrize(("price", "said"), [(2.0, 1), (0.0, 0)])
 def test_teardown_names_the_files_that_are_still_billed(
     config: Config, backend: InMemoryBackend, ledger: Ledger, price: float, said: int

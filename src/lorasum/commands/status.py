@@ -9,6 +9,7 @@ from lorasum.ledger.ledger import Ledger, usable
 from lorasum.ledger.resources import BatchJob, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
+from lorasum.lifecycle.leftovers import open_runs
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
@@ -55,6 +56,8 @@ def status(
         runs = [run, *trial_runs(readable, run)] if run else [None]
         shown = [row for one in runs for row in _status(backends, readable, one)]
         told = [row for row in shown if everything or row.state != "gone" or row.usd != 0]
+        if run and not told and (others := open_runs(readable)):
+            ledger.warn(f"of other runs these may run: {others}; `lorasum status` shows them")
         alarms = tuple(one.as_alarm() for one in told if one.alarm)
         alarms += tuple(_unrecorded(account, readable)) if account else ()
         return StatusResult(tuple(told), alarms, tuple(done), run, () if rebuild_on else ledger.unread())

@@ -10,7 +10,7 @@ from lorasum.context import Run
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger, usable
 from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob, is_of_unknown_place, kind_of
-from lorasum.lifecycle import endpoints, jobs, run_files
+from lorasum.lifecycle import endpoints, jobs, leftovers, run_files
 from lorasum.lifecycle.costs import known_price
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.teardowns import note_teardown
@@ -60,6 +60,8 @@ def teardown(run: Run, data: bool = False, artifacts: bool = False) -> TeardownR
     note_teardown(run.name)
     try:
         with _usable_ledger(run) as readable, _first_raised(run.reporter) as errors:
+            if unknown := leftovers.not_on_record(readable.ledger, run.name):
+                run.reporter.warn(unknown)
             trials = until_answered(lambda: _trials(readable), _BETWEEN_TRIES, run.reporter)
             results = _all_torn_down([readable, *trials], errors, data, artifacts)
     except KeyboardInterrupt:

@@ -6,7 +6,13 @@ from datetime import datetime
 
 from lorasum.context import Run
 from lorasum.errors import InterruptedRunError, LorasumError
+from lorasum.formatting import listing
+from lorasum.ledger.ledger import Ledger
+from lorasum.lifecycle.trials import trial_runs
+from lorasum.system import paths
 from lorasum.system.signals import release_frames
+
+_NAMED = 5  # runs; `status` has them all
 
 
 @contextmanager
@@ -22,6 +28,20 @@ def telling_what_runs(run: Run) -> Iterator[None]:
                 for line in _left_running(run, began, not isinstance(error, LorasumError)):
                     run.reporter.warn(line)
         raise
+
+
+def not_on_record(ledger: Ledger, run: str) -> str:
+    """That nothing is on record of a run, which may have been renamed, and what else may run; empty if something is."""
+    if ledger.resources(run) or trial_runs(ledger, run):
+        return ""
+    others = f"; these may run: {names}; `lorasum teardown --all` ends them" if (names := open_runs(ledger)) else ""
+    return f"nothing is on record of run {run} in {paths.home()}{others}"
+
+
+def open_runs(ledger: Ledger) -> str:
+    """The runs of which something may run by the ledger, for messages."""
+    rows = (row for row in ledger.resources() if row.is_open and row.kind != "dataset")
+    return listing(sorted({row.run for row in rows}), _NAMED)
 
 
 def _left_running(run: Run, since: datetime, cut_off: bool) -> list[str]:
