@@ -205,6 +205,18 @@ def test_a_missing_config_is_asked_for_by_an_example(call: Callable[..., Ended])
     assert hint.startswith("hint: name the YAML file of the run, such as lorasum prepare run.yaml;")
 
 
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [("teardown", "file, or --all"), ("status", "file, or nothing for all runs"), ("report", "file"), ("logs", "file")],
+)
+def test_the_name_of_a_run_is_known_but_no_argument(
+    call: Callable[..., Ended], tmp_path: Path, verb: str, hint: str
+) -> None:
+    (tmp_path / "home" / "runs" / "chats").mkdir(parents=True)
+    said = call(verb, "chats").stderr.splitlines()[1]
+    assert said == f"hint: chats is a run: name its YAML {hint}; see lorasum {verb} --help"
+
+
 def test_an_option_without_its_value_points_at_the_help_of_its_verb(call: Callable[..., Ended]) -> None:
     assert call("predict", "--text").stderr.splitlines()[1] == "hint: see lorasum predict --help"
 

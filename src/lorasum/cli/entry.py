@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from lorasum.cli.arguments import as_meant
 from lorasum.cli.interrupts import INTERRUPTED, interrupts
 from lorasum.cli.options import Verbose, settings
 from lorasum.errors import LorasumError
+from lorasum.system import paths
 from lorasum.ui import render
 
 app = typer.Typer(pretty_exceptions_enable=False, pretty_exceptions_show_locals=False)
@@ -100,12 +102,7 @@ def _exit_code(arguments: list[str]) -> int:
         render.say("nothing was started, and nothing deleted")
         return 1
     except typer.TyperException as error:  # usage
-        command_context = getattr(error, "ctx", None)  # an option without its argument has none
-        verb = next((f"lorasum {one}" for one in arguments if one in command.commands), "lorasum")
-        where = command_context.command_path if command_context else verb
-        lacks_config = getattr(getattr(error, "param", None), "name", None) == "config"
-        give = f"name the YAML file of the run, such as {where} run.yaml; " if lacks_config else ""
-        render.error(LorasumError(error.format_message(), f"{give}see {where} --help"))
+        render.error(LorasumError(error.format_message(), _usage(error, arguments, command.commands)))
         return error.exit_code
     except LorasumError as error:
         render.error(error, settings.verbose)
@@ -121,6 +118,19 @@ def _exit_code(arguments: list[str]) -> int:
         raise
     except Exception as error:
         return _unexpected(error)
+
+
+def _usage(error: typer.TyperException, arguments: list[str], verbs: Collection[str]) -> str:
+    """What to do about wrong usage."""
+    context = getattr(error, "ctx", None)  # an option without its argument has none
+    verb = next((f"lorasum {one}" for one in arguments if one in verbs), "lorasum")
+    where = context.command_path if context else verb
+    lacks_config = getattr(getattr(error, "param", None), "name", None) == "config"
+    give = f"name the YAML file of the run, such as {where} run.yaml; " if lacks_config else ""
+    if named := next((one for one in arguments if one in paths.runs()), ""):
+        whole = {"lorasum teardown": ", or --all", "lorasum status": ", or nothing for all runs"}.get(where, "")
+        give = f"{named} is a run: name its YAML file{whole}; "
+    return f"{give}see {where} --help"
 
 
 def _verbs(group: typer.core.TyperGroup, above: str = "") -> dict[str, set[str]]:
