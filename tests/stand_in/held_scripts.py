@@ -11,9 +11,9 @@ _HOLDS = {
 
 _save = Checkpoints.save
 
-def _save_and_wait(self, step, write):
+def _save_and_wait(self, *arguments):
     is_first = not self._found()
-    _save(self, step, write)
+    _save(self, *arguments)
     if is_first:
         os.kill(os.getpid(), 19)
 
