@@ -296,14 +296,14 @@ def test_a_job_is_started_where_nobody_can_tell_what_it_needs(make_config: Confi
     run = context(make_config(backend="sagemaker"), backend, ledger, told)
     assert plan(run).memory_unknown == "there are no packs"
     train(run)
-    assert told.steps[0].endswith("; memory not estimated: there are no packs")
+    assert told.steps[-1].endswith("; memory not estimated: there are no packs")
     odd = make_config(backend="sagemaker", sagemaker={"training_instance_type": "ml.g9.xlarge"})
     assert plan(context(odd, backend, ledger)).memory_unknown == "what ml.g9.xlarge has is not known"
 
 
 @pytest.mark.usefixtures("packed")
 def test_an_estimate_for_instance_types_is_made_once(
-    make_config: Configured, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    make_config: Configured, ledger: Ledger, told: RecordingReporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, asked = make_config(backend="sagemaker"), []
 
@@ -312,10 +312,11 @@ def test_an_estimate_for_instance_types_is_made_once(
         return needs_of(config, 1.0)
 
     monkeypatch.setattr("lorasum.lifecycle.estimate._tell", tell)
-    run = context(config, InMemoryBackend("sagemaker", stops_on_interrupt=False), ledger)
+    run = context(config, InMemoryBackend("sagemaker", stops_on_interrupt=False), ledger, told)
     assert plan(run) == plan(run)
     train(run)
     assert len(asked) == 1
+    assert told.steps.count("estimating memory and time of the training") == 1, "it takes a quarter of a minute"
     plan(context(make_config(backend="sagemaker", lora={"r": 2}), InMemoryBackend("sagemaker"), ledger))
     assert len(asked) == 2
 

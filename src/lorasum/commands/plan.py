@@ -26,7 +26,7 @@ def plan(run: RunContext) -> PlanResult:
     """
     prepared = run.ledger.latest_dataset(run.name)
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
-    estimate = estimate_of(job.spec, job.hardware) if prepared else Estimate(job.spec, job.hardware, None, _UNPREPARED)
+    estimate = _estimate(job, bool(prepared), run.reporter)
     found = list(run.backend.preflight(run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
@@ -58,6 +58,12 @@ def plan(run: RunContext) -> PlanResult:
         instances=tuple(_option(run, job, estimate, placement, name, reachable) for name in job.hardware.choices),
         band=None if seconds else estimate.band(work, tightest),
     )
+
+
+def _estimate(job: PlannedJob, prepared: bool, report: Reporter) -> Estimate:
+    if not prepared:
+        return Estimate(job.spec, job.hardware, None, _UNPREPARED)
+    return estimate_of(job.spec, job.hardware, report)
 
 
 def _endpoint_checks(placement: Placement, report: Reporter) -> list[Check]:

@@ -16,6 +16,7 @@ from lorasum.config.instances import peak_of, sizes_of
 from lorasum.errors import LorasumError
 from lorasum.lifecycle.hardware import Hardware
 from lorasum.lifecycle.training_time import Workload, band_of, overhead_seconds
+from lorasum.reporting import Reporter
 from lorasum.results.training import TimeBand
 from lorasum.shared.names import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING
 from lorasum.shared.records import MemoryPlan, Needs, from_json
@@ -114,8 +115,9 @@ class Estimate:
         return next(iter([*looked_at, *plans]), "")
 
 
-def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
-    """What a training on a prepared dataset needs. Of instance types, the answer is remembered."""
+def estimate_of(spec: TrainSpec, hardware: Hardware, report: Reporter) -> Estimate:
+    """What a training on a prepared dataset needs. Of instance types, the answer is remembered; this machine's free
+    memory is another one each time."""
     if hardware.types and not hardware.gpu_sizes:
         return Estimate(spec, hardware, None, f"what {hardware.types[0]} has is not known")
     if importlib.util.find_spec("torch") is None:
@@ -126,6 +128,7 @@ def estimate_of(spec: TrainSpec, hardware: Hardware) -> Estimate:
     known = read_cache("needs") if hardware.types else {}
     if key in known:
         return Estimate(spec, hardware, from_json(Needs, known[key]))
+    report.step("estimating memory and time of the training")
     told = _tell(flags, variables)
     if isinstance(told, str):
         return Estimate(spec, hardware, None, told)
@@ -193,7 +196,7 @@ def _room_check(what: str, room: Room, unit: int, name: str, of: str, fix: str) 
     return Check(what, False, f"this training needs {needed}, and there are {there}", fix)
 
 
-def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate:
+def fitted(spec: TrainSpec, hardware: Hardware, report: Reporter) -> Estimate:
     """The estimate of a job that is paid for. On this machine nothing is estimated: the job itself looks at once.
 
     Raises:
@@ -201,7 +204,7 @@ def fitted(spec: TrainSpec, hardware: Hardware) -> Estimate:
     """
     if not hardware.types:
         return Estimate(spec, hardware, None)
-    estimate = estimate_of(spec, hardware)
+    estimate = estimate_of(spec, hardware, report)
     for check in checks(estimate):
         if not check.ok:
             raise LorasumError(check.found, check.fix)
