@@ -14,15 +14,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from memory_backend import InMemoryBackend, RecordingReporter, context
+from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointRef
 from lorasum.commands.deploy import deploy, plan_deploy
 from lorasum.commands.predict import predict, stream
 from lorasum.commands.predict_file import predict_file
+from lorasum.commands.status import status
 from lorasum.commands.train import train
 from lorasum.config.schema import Config, LoraConfig
-from lorasum.errors import BackendError, DataError, LorasumError, NoAnswerError, OutageError, RefusedError
+from lorasum.errors import (
+    BackendError,
+    DataError,
+    LorasumError,
+    NoAnswerError,
+    OutageError,
+    RefusedError,
+    UnseenError,
+)
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Endpoint, TrainingJob
 from lorasum.lifecycle import answers, endpoints
@@ -206,6 +215,23 @@ def test_a_deploy_that_is_torn_down_while_it_waits_leaves_no_endpoint(
     assert backend.endpoints == {}
     backend.before.clear()
     assert deploy(run).endpoint == run.name
+
+
+def test_an_unseen_endpoint_may_be_there_for_a_quarter_of_an_hour(
+    trained: Config, backend: InMemoryBackend, ledger: Ledger, clock: Clock
+) -> None:
+    """A look forgot it. SageMaker then showed it, and nothing asked about it any more."""
+
+    def unseen() -> None:
+        raise UnseenError("asked for, and not shown", "look")
+
+    backend.before.update(start_endpoint=unseen, delete_endpoint=unseen)
+    with pytest.raises(UnseenError):
+        deploy(context(trained, backend, ledger))
+    for hours, state in ((0.2, "intended"), (0.1, "gone")):
+        clock.let_pass(hours)
+        status([backend], ledger, "chats")
+        assert states(ledger) == {"chats": state}
 
 
 def test_an_endpoint_of_one_run_stays_once_it_was_deployed(

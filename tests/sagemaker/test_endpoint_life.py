@@ -163,6 +163,7 @@ def test_an_endpoint_that_is_not_shown_stays_on_record(there: Account) -> None:
     assert said.code == 5
     assert "was asked to create endpoint tiny, and does not show it" in said.stderr
     assert "endpoint tiny may be running, and billed, until `lorasum teardown` removes it" in said.stderr
+    assert there.run("status").code == 3, "the error's hint"
     there.aws.sagemaker.endpoints["tiny"].late = 0, None
     assert there.run("status").code == 3
     assert there.call("teardown", "--yes")["removed"]

@@ -4,13 +4,13 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.errors import BackendError, NoAnswerError
+from lorasum.errors import BackendError, NoAnswerError, UnseenError
 from lorasum.formatting import clock
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin
@@ -24,6 +24,8 @@ from lorasum.system.signals import clean_up
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""
 _BETWEEN_PROBES = 5.0  # seconds
+_SHOWN_LATE: Final = timedelta(minutes=15)
+"""How long an endpoint that was asked for and is not shown counts as one that may yet be."""
 
 
 def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[EndpointRef], object]) -> Endpoint:
@@ -49,7 +51,11 @@ def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[End
         live = held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
-        clean_up(lambda: _undo(held, earlier, before, row, spec.mark, reason))
+        try:
+            clean_up(lambda: _undo(held, earlier, before, row, spec.mark, reason))
+        except UnseenError as unseen:
+            held.ledger.save(replace(row, reason=unseen.message))
+            raise
         raise
     _tidy_up(held, row)
     return live
@@ -122,12 +128,14 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         why = f"its time was over at {clock(row.expires_at, now)}, and it ended by itself"
         held.ledger.save(replace(row, state="gone", reason=why, usd_total=cost(row, row.expires_at)))
     elif state.status == "absent":
-        held.ledger.save(replace(row, state="gone"))
+        unseen = row.state == "intended" and row.reason  # only `start` gives an intended one a reason
+        if not unseen or now - datetime.fromisoformat(row.updated_at) > _SHOWN_LATE:
+            held.ledger.save(replace(row, state="gone"))
     elif state.status == "failed":
         record = held.ledger.note if row.state == "failed" else held.ledger.save
         record(replace(row, state="failed", reason=state.reason))
-    elif row.state == "failed":  # it is back: whether it answers, nobody has asked
-        held.ledger.save(replace(row, state="intended"))
+    elif row.state == "failed" or (row.state == "intended" and row.reason):  # whether it answers, nobody has asked
+        held.ledger.save(replace(row, state="intended", reason=""))
 
 
 def _tidy_up(held: HeldRun, row: Endpoint) -> None:

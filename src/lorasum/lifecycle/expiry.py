@@ -116,7 +116,7 @@ def alarm(row: Resource, now: datetime, was_asked: bool, is_busy: bool = False) 
     if isinstance(row, Unreadable):
         return "its record cannot be read, so it is unknown whether it runs"
     if row.state == "intended" and was_asked:
-        return "it runs, and the command that started it ended before it had answered"
+        return row.reason or "it runs, and the command that started it ended before it had answered"
     if isinstance(row, Endpoint) and row.state == "failed" and was_asked:
         return "it has failed, and may be billed until `lorasum teardown` deletes it"
     if not (was_asked or is_busy or row.usd_per_hour == 0 or (isinstance(row, Endpoint) and row.ends_itself)):
