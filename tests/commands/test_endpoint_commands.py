@@ -203,16 +203,22 @@ def test_an_endpoint_that_answers_with_nothing_is_deleted(
     assert states(ledger) == {"chats": "failed"}
 
 
+@pytest.mark.parametrize("meanwhile", ["start_endpoint", "invoke"])
+@pytest.mark.parametrize("updates", [False, True])
 def test_a_deploy_that_is_torn_down_while_it_waits_leaves_no_endpoint(
-    config: Config, backend: InMemoryBackend, ledger: Ledger
+    trained: Config, backend: InMemoryBackend, ledger: Ledger, meanwhile: str, updates: bool
 ) -> None:
-    """The teardown of another terminal cannot wait for it: SageMaker takes minutes to start an endpoint."""
-    run = context(config, backend, ledger)
-    train(run)
-    backend.before["start_endpoint"] = lambda: note_teardown(run.name)
+    """The teardown of another terminal cannot wait for it: SageMaker takes minutes to start or update an endpoint."""
+    backend.keeps_the_way_back = True
+    if updates:
+        deploy(context(trained, backend, ledger))
+    serve = trained.deploy.model_copy(update={"serve": "adapter"})
+    run = context(trained.model_copy(update={"deploy": serve}), backend, ledger)
+    backend.before[meanwhile] = lambda: note_teardown(run.name)
     with pytest.raises(TornDownError, match="was torn down meanwhile"):
         deploy(run)
     assert backend.endpoints == {}
+    assert states(ledger) == {"chats": "failed"}
     backend.before.clear()
     assert deploy(run).endpoint == run.name
 

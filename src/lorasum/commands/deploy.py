@@ -192,6 +192,7 @@ def _start(run: RunContext, held: HeldRun, wanted: _Wanted, watch: TeardownWatch
         one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)
         for summarizer in [one_model.of(one) for one in several] or [one_model]:
             _probe(summarizer)
+        watch.check()  # an answer may take minutes
 
     terms = _terms(run, placement, wanted.usd_per_hour, wanted.end, wanted.since)
     run.reporter.step(f"starting endpoint {run.name}{terms}")

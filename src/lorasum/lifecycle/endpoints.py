@@ -16,6 +16,7 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin
 from lorasum.lifecycle import expiry
 from lorasum.lifecycle.costs import cost
+from lorasum.lifecycle.teardowns import TornDownError
 from lorasum.lock import HeldRun
 from lorasum.system.files import first_line
 from lorasum.system.retry import until_answered
@@ -216,18 +217,20 @@ def _undo(
     mark: str,
     error: BaseException,
 ) -> None:
-    """Delete an endpoint that has not answered. One that served before this command goes on serving.
+    """Delete an endpoint that has not answered. One that served before this command goes on serving, unless its run
+    was torn down: that teardown has given up, and nobody may come back to it.
 
     Args:
         earlier: the state of the endpoint of this name before the command.
         before: its row in the ledger before the command; `row` is that of now.
         mark: of what this command starts.
     """
+    torn_down = isinstance(error, TornDownError)
     if is_first := earlier.status == "absent":
-        held.backend.delete_endpoint(held.name, row.name, mark)
+        held.backend.delete_endpoint(held.name, row.name, "" if torn_down else mark)
         earlier = held.backend.endpoint_state(held.name, row.name)  # there is one where another client has started it
     served = earlier.ref if earlier.status in ("in_service", "creating") else None
-    if served and (now := _goes_on(held, served, before, row)):
+    if served and not torn_down and (now := _goes_on(held, served, before, row)):
         same = before is not None and before.state in OPEN and before.artifact == now.artifact
         of_run = before is not None and before.is_open and before.for_one_run
         serving = before if before and same else replace(row, artifact=now.artifact, settings="", adapters=())
