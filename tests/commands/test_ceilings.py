@@ -163,7 +163,8 @@ def test_a_job_that_would_be_stopped_by_a_limit_is_not_started(
     backend.price = 2.0
     train(context(make_config(training={"epochs": 2}), backend, ledger, told))
     assert told.steps[0].endswith(
-        "$2.00 an hour: 20 steps, 8,000 tokens, time unknown, as no earlier job has measured it"
+        "$2.00 an hour: 20 steps, 8,000 tokens, time unknown, as no earlier job has measured it; "
+        "`lorasum plan` estimates it"
     )
     backend.events = [STEP, replace(DONE, tokens_per_second=1.0)]
     first = train(context(make_config(lora={"r": 2}), backend, ledger)).job

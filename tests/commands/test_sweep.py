@@ -152,7 +152,7 @@ def test_the_command_that_is_shown_deploys_the_best_trial(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = sweep(context(swept(), backend, ledger))
-    render.show(result)
+    render.show(result, then=result.next)
     [words] = [line.split() for line in capsys.readouterr().out.splitlines() if "lorasum deploy" in line]
     named = f"FILE --set sweep=null --set name={result.best} --job {result.trials[0].job}"
     assert words == f"lorasum deploy {named}".split()
@@ -600,9 +600,15 @@ def test_teardown_and_status_know_the_trials(
     assert backend.live("chats") == []
 
 
-def test_a_plan_starts_nothing(swept: Callable[..., Config], backend: Trainings, ledger: Ledger) -> None:
-    assert [one.state for one in plan_sweep(context(swept(), backend, ledger)).trials] == ["waiting"] * 3
-    assert backend.calls == []
+def test_a_plan_starts_nothing_and_tells_the_price(
+    swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
+) -> None:
+    backend.price = 2.0
+    run = context(swept(max_usd=9), backend, ledger, told)
+    assert [one.state for one in plan_sweep(run).trials] == ["waiting"] * 3
+    [said] = told.steps
+    assert said.startswith("would train 3 trials, $2.00 an hour each; at most $9.00 for all trials; ")
+    assert "start_training" not in str(backend.calls)
 
 
 def test_a_plan_tells_of_trials_that_run_just_now(

@@ -812,3 +812,10 @@ def test_what_can_follow_stands_below_the_result_and_not_in_json(capsys: pytest.
     assert capsys.readouterr().out.endswith("next\n  lorasum teardown run.yaml\n")
     render.show(DEPLOYED, as_json=True, then=["lorasum teardown run.yaml"])
     assert "next" not in capsys.readouterr().out
+
+
+def test_a_plan_of_a_sweep_does_not_say_that_it_swept(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(SWEPT)
+    assert capsys.readouterr().out.startswith("sweep of chats · 0 trials")
+    render.show(replace(SWEPT, page="/home/ann/sweep.html"))
+    assert capsys.readouterr().out.startswith("swept chats · 0 trials")

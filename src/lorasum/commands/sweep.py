@@ -11,7 +11,7 @@ from lorasum.backends.records import JobState
 from lorasum.commands.prepare import prepare
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, InterruptedRunError, LorasumError, OutageError
-from lorasum.formatting import dollars
+from lorasum.formatting import counted, dollars, loss
 from lorasum.ledger.resources import OPEN, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import price_note, total
@@ -71,6 +71,21 @@ def sweep(run: RunContext) -> SweepResult:
 
 def plan_sweep(run: RunContext) -> SweepResult:
     """The trials as they stand now. Nothing is started."""
+    result = _as_it_stands(run)
+    if waiting := _to_train(result):
+        one = "`lorasum train --dry-run` shows what one takes"
+        run.reporter.step(f"would {_said_of(run, waiting, _price(run))}; {one}; nothing was started")
+    return result
+
+
+def to_be_spent(run: RunContext) -> str:
+    """What the sweep may cost, in a line; empty where nothing is paid for, or nothing is left to train."""
+    price = _price(run)
+    waiting = _to_train(_as_it_stands(run))
+    return _said_of(run, waiting, price) if waiting and price != 0 else ""
+
+
+def _as_it_stands(run: RunContext) -> SweepResult:
     found = _Sweep(run, trials(run.config)).trials
     for one in found:
         job = run.backend.find_training(one.name, one.job) if one.state == "waiting" and one.job else None
@@ -79,17 +94,17 @@ def plan_sweep(run: RunContext) -> SweepResult:
     return result_of(run, found, 0.0, with_page=False)
 
 
-def to_be_spent(run: RunContext) -> str:
-    """What the sweep may cost, in a line; empty where nothing is paid for, or nothing is left to train."""
-    price = _price(run)
-    waiting = sum(one.state in ("waiting", "live", "failed") for one in plan_sweep(run).trials)
-    if price == 0 or not waiting:
-        return ""
+def _to_train(result: SweepResult) -> int:
+    return sum(one.state in ("waiting", "live", "failed") for one in result.trials)
+
+
+def _said_of(run: RunContext, waiting: int, price: float | None) -> str:
+    """`train 4 trials, $2.03 an hour each; at most $20.00 for all trials`."""
     most = run.config.sweep.max_usd if run.config.sweep else None
     limit = (
         "; nothing limits the sum: set sweep.max_usd" if most is None else f"; at most {dollars(most)} for all trials"
     )
-    return f"train {waiting} trials{price_note(price)} each{limit}"
+    return f"train {counted(waiting, 'trial')}" + (f"{price_note(price)} each{limit}" if price != 0 else "")
 
 
 def _price(run: RunContext) -> float | None:
@@ -147,7 +162,9 @@ class _Sweep:
         if not self._open("waiting") and not any(one.pending for one in self._open("live")):
             self.open_jobs.let_go()
         going = len(self._open("live")) + len(self._open("waiting"))
-        self._run.reporter.progress("trials", len(self.trials) - going, len(self.trials))
+        steps = [(one.name, one.step) for one in self._open("live") if one.step]
+        detail = ", ".join(f"{name} at step {at.step}/{at.steps}, loss {loss(at.loss)}" for name, at in steps)
+        self._run.reporter.progress("trials", len(self.trials) - going, len(self.trials), detail)
         return going > 0
 
     def _recall(self, one: TrialRun) -> None:

@@ -10,7 +10,7 @@ from lorasum.errors import BackendError, InterruptedRunError
 from lorasum.ledger.resources import NO_FIGURES, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
-from lorasum.lifecycle.estimate import Estimate
+from lorasum.lifecycle.estimate import Estimate, estimate_of
 from lorasum.lifecycle.jobs import StartedJob
 from lorasum.lifecycle.limits import job_limit
 from lorasum.lifecycle.lookup import find_job, made_otherwise
@@ -119,7 +119,11 @@ def plan_training(run: RunContext) -> TrainPlan:
     limit = job_limit(run.config, price, 0.0, run.reporter)
     note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
     speed = measured_speed(run.ledger, run.backend.name, job.spec.model.location, price, job.hardware.only_type)
-    said = f"{Quote(job, price, limit, speed, Estimate(job.spec, job.hardware, None))}{note}; nothing was started"
+    in_account = prepared and job.hardware.types
+    estimate = (
+        estimate_of(job.spec, job.hardware, run.reporter) if in_account else Estimate(job.spec, job.hardware, None)
+    )
+    said = f"{Quote(job, price, limit, speed, estimate)}{note}; nothing was started"
     run.reporter.step(f"would start job {job.spec.job_name}{said}")
     return TrainPlan(
         run=run.name,

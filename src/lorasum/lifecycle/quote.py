@@ -83,7 +83,9 @@ class Quote:
         elif band:
             time = f"{band.shortest_seconds / 60:,.0f} to {band.longest_seconds / 60:,.0f} min by arithmetic"
         else:
-            return f"{done}, time unknown, as no earlier job has measured it"
+            nobody_asked = self.estimate.needs is None and not self.estimate.unknown
+            hint = "; `lorasum plan` estimates it" if nobody_asked else ""
+            return f"{done}, time unknown, as no earlier job has measured it{hint}"
         more = f", and about {duration(self.overhead)} to start and end" if self.overhead else ""
         return f"{done}, {time}{more}"
 

@@ -17,7 +17,7 @@ from lorasum.lifecycle.trials import Trial, found_by, less
 from lorasum.pages.sweep_page import sweep_page
 from lorasum.reporting import Reporter
 from lorasum.results.training import SweepResult, TrialResult, TrialState
-from lorasum.shared.events import MERGE_LEFT_OUT
+from lorasum.shared.events import MERGE_LEFT_OUT, StepEvent
 from lorasum.system import paths
 from lorasum.system.files import make_folder, open_file, read_rows, write_file, writing
 
@@ -29,6 +29,7 @@ class TrialRun:
     Attributes:
         value: of its model, or of its newest evaluation.
         values: of its evaluations before the last step, in order; less is better.
+        step: its newest; None before there is one.
         judged: how many of them were compared with the others'.
         pending: whether its job runs and has no instance yet: it could take one that is kept warm. (Nothing says that
             SageMaker has matched the two by the time it answers that the job is created.)
@@ -42,6 +43,7 @@ class TrialRun:
     reason: str = ""
     value: float | None = None
     values: list[float] = field(default_factory=list)
+    step: StepEvent | None = None
     judged: int = 0
     pending: bool = False
     may_cost: float | None = None
@@ -76,7 +78,9 @@ class TrialRun:
         backend = self.run.backend
         job = backend.find_training(self.name, self.job)
         events = backend.training_events(backend.steps_of(self.name, job) or job) if job else ()
-        self.values, self.value = found_by(events, self.run.config.training.evaluate)
+        told = list(events)
+        self.values, self.value = found_by(told, self.run.config.training.evaluate)
+        self.step = next((one for one in reversed(told) if isinstance(one, StepEvent)), None)
 
 
 class StoppedTrials:

@@ -289,4 +289,5 @@ def _(result: SweepResult) -> RenderableType:
         tried = [str(one.values.get(key, "")) for key in keys]
         table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
-    return Group(headline("swept", result.run, title), table, Facts({"page": result.page or ""}))
+    verb, title = ("swept", title) if result.page else ("sweep of", f"{title}, nothing was started")
+    return Group(headline(verb, result.run, title), table, Facts({"page": result.page or ""}))
