@@ -150,6 +150,10 @@ def test_every_verb_has_help_with_an_example(call: Callable[..., Ended], verb: s
     assert "schema" in shown.stdout if verb == "config" else f"lorasum {verb}" in shown.stdout.split("╰")[-1]
 
 
+def test_help_shows_the_config_where_it_is_typed(call: Callable[..., Ended]) -> None:
+    assert "Usage: lorasum train CONFIG [OPTIONS]" in call("train", "--help", COLUMNS="120").stdout
+
+
 def test_a_shell_completes_verbs_and_options(env: dict[str, str]) -> None:
     def completed(words: str, place: int) -> list[str]:
         asked = {"_LORASUM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}

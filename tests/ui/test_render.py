@@ -819,3 +819,15 @@ def test_a_plan_of_a_sweep_does_not_say_that_it_swept(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("sweep of chats · 0 trials")
     render.show(replace(SWEPT, page="/home/ann/sweep.html"))
     assert capsys.readouterr().out.startswith("swept chats · 0 trials")
+
+
+def test_a_log_on_a_terminal_has_sentences_for_events() -> None:
+    step = (
+        '{"event": "step", "step": 3, "steps": 9, "epoch": 0.3, "loss": 1.5, "learning_rate": 1e-4,'
+        ' "tokens_per_second": 90.0, "eta_seconds": 6.0}'
+    )
+    assert reporter.readable(step) == "step 3/9 · loss 1.500 · 90 tokens/s"
+    progress = '{"event": "progress", "what": "ending", "done": 1, "total": 2, "detail": "merging"}'
+    assert reporter.readable(progress) == "ending: 1 of 2 merging"
+    assert reporter.readable('{"event": "saved", "path": "adapter"}') == "saved the adapter"
+    assert reporter.readable("loading {weights}") == "loading {weights}"

@@ -1,5 +1,6 @@
 """The verbs that only look: status, logs, runs, report, env, config; and clean."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorasum.cli.backends import backend, local, recorded
-from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes
+from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes, settings
 from lorasum.cli.verb import confirm, raise_unread, verb
 from lorasum.errors import LorasumError, OverdueError
 from lorasum.ui import render
@@ -90,12 +91,14 @@ def logs(
     job: Annotated[str | None, typer.Option("--job", metavar="NAME", help="The job; default: the newest.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new lines until it ends.")] = False,
 ) -> object:
-    """Print the log of the newest job, of training or of a batch, or of the endpoint."""
+    """Print the log of the newest job, of training or of a batch, or of the endpoint; with -v or to a pipe as it is."""
     from lorasum.commands.logs import logs
+    from lorasum.ui.reporter import readable
 
     if endpoint and job:
         raise LorasumError("--endpoint and --job do not go together", "give one of them")
-    return logs(run, endpoint, follow, job)
+    lines = logs(run, endpoint, follow, job)
+    return map(readable, lines) if sys.stdout.isatty() and not settings.verbose else lines
 
 
 @app.command(epilog="lorasum runs")

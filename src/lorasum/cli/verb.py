@@ -49,7 +49,7 @@ def verb(
         call.__doc__, call.__name__ = function.__doc__, function.__name__
         call.__annotations__ = {option.name: option.annotation for option in options}
         call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what Typer reads
-        app.command(epilog=example)(call)
+        app.command(epilog=example, options_metavar="CONFIG [OPTIONS]")(call)
         return function
 
     return register

@@ -33,6 +33,7 @@ from lorasum.shared.events import (
     StepEvent,
     UnknownEvent,
     WarningEvent,
+    read_event,
 )
 from lorasum.ui.pieces import Facts, memory
 from lorasum.ui.terminal import console, one_line
@@ -210,6 +211,25 @@ def _sentence(
             return f"{event.status}: {duration(event.billable_seconds)} billed{cost}"
         case UnknownEvent():
             return " ".join([event.kind, *(f"{key}={value}" for key, value in event.values.items())])
+
+
+def readable(line: str) -> str:
+    """A line of a job's log, with an event as a sentence in place of its JSON."""
+    match event := read_event(line):
+        case None:
+            return line
+        case StepEvent(step=step, steps=steps):
+            return f"step {step}/{steps} · loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
+        case StartEvent():
+            return f"training on {event.device}: {event.steps:,} steps, each of {event.tokens_per_step:,} tokens"
+        case ProgressEvent():
+            return f"{event.what}: {event.done} of {event.total} {event.detail}".rstrip()
+        case WarningEvent():
+            return f"warning: {event.text}"
+        case LogEvent():
+            return event.line
+        case other:
+            return _sentence(other)
 
 
 def _training_plan(plan: StartEvent) -> RenderableType:
