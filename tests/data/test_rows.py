@@ -26,6 +26,7 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
         ({"messages": [SYSTEM, USER, ANSWER]}, WITH_SYSTEM),
         ({"messages": json.dumps([SYSTEM, USER, ANSWER])}, WITH_SYSTEM),
         ({"messages": [{**USER, "name": "ana"}, {**ANSWER, "name": "bot"}]}, DIALOGUE),
+        ({"messages": [{**turn, "name": "None"} for turn in (SYSTEM, USER, ANSWER)]}, WITH_SYSTEM),
         (
             {
                 "messages": [
@@ -145,8 +146,9 @@ def test_a_misnamed_column_is_an_error_that_lists_the_forms() -> None:
 
 def test_the_first_reference_is_the_summary_and_the_others_are_kept() -> None:
     references = ["They greet.", " ", "Ana says hi. "]
-    for held in (references, json.dumps(references), str(references)):
-        row = {"dialogue": "Ana: hi", "summary": held}
-        assert check(row, Columns()) == Example("Ana: hi", "They greet.", ("Ana says hi.",))
-    for words in ("[laughs] They greet.", "[1, 2]", "[]"):
-        assert check({"dialogue": "Ana: hi", "summary": words}, Columns()) == Example("Ana: hi", words)
+    assert check({"dialogue": "Ana: hi", "summary": references}, Columns()) == Example(
+        "Ana: hi", "They greet.", ("Ana says hi.",)
+    )
+    for words in ("[laughs] They greet.", json.dumps(references), str(references), "[]"):
+        for row in ({"dialogue": "Ana: hi", "summary": words}, {"prompt": "Ana: hi", "completion": words}):
+            assert check(row, Columns()) == Example("Ana: hi", words)

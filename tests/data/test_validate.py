@@ -64,6 +64,7 @@ def test_lines_end_in_one_way_whoever_wrote_them() -> None:
         (r"user: hi\n\nassistant: ho", "user: hi\nassistant: ho"),
         ("Ana: hi<br>Ben: ho &amp; <b>so</b><br/>Ana: ok", "Ana: hi\nBen: ho & so\nAna: ok"),
         ("<p>Ana: hi</p><p class='x'>Ben: it&#39;s ho</p>", "Ana: hi\nBen: it's ho"),
+        ("Ana: <file_photo><br>Ben: a Vec<T>, x<y and y>z", "Ana: <file_photo>\nBen: a Vec<T>, x<y and y>z"),
         ("<div>Ana: hi</div>", None),
         ("Ana: a <br> ends a line, and <p> too", None),
         (r"Ana: it is in C:\new plans: the first", None),

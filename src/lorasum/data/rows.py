@@ -12,7 +12,6 @@ from lorasum.data.chats.keys import speaker_columns
 from lorasum.data.chats.message import speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 from lorasum.data.chats.unsaid import without_thoughts
-from lorasum.data.chats.written import written
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""
@@ -104,7 +103,7 @@ def _asked(prompt: Any) -> Any:
     turns = messages_in(prompt) if not isinstance(prompt, str) else None
     if turns is None or not all(isinstance(turn, Mapping) for turn in turns):
         return prompt
-    users = [turn for turn in turns if speaker_of(turn).lower() not in ("system", "developer")]
+    users = [turn for turn in turns if speaker_of({**turn, "name": None}).lower() not in ("system", "developer")]
     return "\n\n".join(filter(None, map(text_of, turns))) if len(users) == 1 else turns
 
 
@@ -117,9 +116,7 @@ def _answer(completion: Any) -> Any:
 
 def _references(summary: Any) -> list[Any]:
     """A summary, or each of several references that has text, or the answer that turns end with; at least one item. A
-    table has a list of references as text."""
-    if isinstance(summary, str) and summary.startswith("[") and isinstance(several := written(summary), list):
-        return _references(several) if several and all(isinstance(one, str) for one in several) else [summary]
+    text is one summary, also if it is a JSON list: a model may have to answer with one."""
     if isinstance(summary, list) and summary and all(isinstance(one, Mapping) for one in summary):
         return [without_thoughts(text_of(summary[-1]))] if _is_assistants(summary[-1]) else [summary]
     if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):

@@ -156,6 +156,27 @@ def test_a_word_for_a_missing_name_gives_way_where_several_would_have_it() -> No
     assert rendered(*turns, {"name": "Ana", "user_id": 9, "text": "so"}) == ["7: hi", "8: ho", "Ana: so"]
 
 
+@pytest.mark.parametrize(
+    ("beside", "speaker"),
+    [({"role": "Customer"}, "Customer"), ({"role": "visitor"}, "visitor"), ({"from_me": True}, "me")],
+)
+def test_a_word_for_a_missing_name_gives_way_to_a_role(beside: dict[str, object], speaker: str) -> None:
+    ana = {"name": "Ana", "text": "hi", **({"role": "Agent"} if "role" in beside else {"from_me": False})}
+    assert rendered(ana, {"name": "nan", "text": "ho", **beside}) == ["Ana: hi", f"{speaker}: ho"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"name": "age", "type": ["integer", "null"]}]',
+        '[{"text": "Ann", "type": "PERSON"}, {"text": "Monday", "type": "DATE"}]',
+        '[{"type": "text", "name": "email"}, {"type": "file", "name": "photo"}]',
+    ],
+)
+def test_json_that_somebody_says_stays_as_it_is(text: str) -> None:
+    assert rendered({"role": "user", "content": text}) == [f"user: {text}"]
+
+
 def test_people_say_what_looks_like_a_models_thoughts() -> None:
     in_a_channel = {"channel": "analysis", "user": "Ana", "text": "sales are up"}
     assert rendered(in_a_channel, {"user": "Ben", "text": "<think> so?"}) == ["Ana: sales are up", "Ben: <think> so?"]
@@ -291,6 +312,7 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
         ("[{id: 1}]\nHow do I sort it?\nBob: sort()", "[{id: 1}]\nHow do I sort it?\nBob: sort()"),
         ("[Row(name='a')] is what I get\nBen: so?", "[Row(name='a')] is what I get\nBen: so?"),
         ('data = [{"id": 1}]\nprint(data) fails', 'data = [{"id": 1}]\nprint(data) fails'),
+        ({key: {"from": "Ana", "text": key} for key in ("2", "0", "1")}, "Ana: 2\nAna: 0\nAna: 1"),
         ({"turns": [{"text": "hi you"}, {"text": "ho"}], "notes": [{"author": "qa", "text": "is fine"}]}, "hi you\nho"),
         ('["quoted"]', '["quoted"]'),
         ("[__import__('os').getcwd()]", "[__import__('os').getcwd()]"),
@@ -451,6 +473,8 @@ def test_messages_are_put_in_the_order_of_their_numbers(key: str) -> None:
         assert dialogue_of(cell, Messages()) == "Ben: b\nCem: c\nAna: a"
     at_times = [{**turn, "time": f"2024-06-03T10:0{minute}:00Z"} for minute, turn in enumerate(cell)]
     assert dialogue_of(at_times, Messages()) == "Ana: a\nBen: b\nCem: c"
+    merged = [{**turn, "start": start} for start, turn in zip((0.0, 1.2, 2), cell, strict=True)]  # of two channels
+    assert dialogue_of(merged, Messages()) == "Ana: a\nBen: b\nCem: c"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ _WHO = (
     "speaker|sender|author|from|user|participant|agent|creator|poster|writer|character|char|person|member|talker|caller"
     "|operator|visitor|customer|client|actor|persona|role|spk|owner|commenter"
 )
+SIDES = frozenset((*ROLES, *_WHO.split("|"), "me", "them"))
+"""What a speaker may be called after the role or the side."""
 _OF_WHOM = "name|label|display|full|first|screen|nick|id|idx|role|type|tag|email|handle|alias"
 _NAMES_A_SPEAKER = re.compile(
     rf"(?!useragent)(?:message|msg|turn|chat)?(?:{_OF_WHOM})*(?:{_WHO})(?:{_WHO}|{_OF_WHOM}|purpose)*"

@@ -137,12 +137,18 @@ def _name(value: Any) -> str:
 
 
 def _parts_in(text: str) -> list[Any] | None:
-    """The parts of a message that are written as JSON: `[{"type": "text", "text": "hi"}]`; None for other text."""
+    """The parts of a message that are written as JSON: `[{"type": "text", "text": "hi"}]`; None for other text, which
+    may be JSON that somebody says."""
     parts = written(text)
-    known = isinstance(parts, list) and all(
-        isinstance(part, Mapping) and (part.get("type") in UNSAID or {"type", "text"} <= part.keys()) for part in parts
-    )
-    return parts if known else None
+    return parts if isinstance(parts, list) and all(map(_is_part, parts)) else None
+
+
+def _is_part(value: Any) -> bool:
+    kind = str(value.get("type")) if isinstance(value, Mapping) else ""
+    return kind in UNSAID or (kind in _SAID and "text" in value)
+
+
+_SAID = ("text", "input_text", "output_text")
 
 
 def _text(value: Any, number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.data import Messages
-from lorasum.data.chats.keys import LISTS, ROLES, SPEAKERS, TEXTS, plain_key, speaker_columns
+from lorasum.data.chats.keys import LISTS, ROLES, SIDES, SPEAKERS, TEXTS, plain_key, speaker_columns
 from lorasum.data.chats.message import (
     NO_NAMES,
     MessageError,
@@ -110,7 +110,9 @@ def _without_word(word: str, names: Sequence[str], messages: Sequence[Mapping[st
     others = [speaker_in(message, but=name) for message, name in zip(messages, names, strict=True)]
     of_word = {other for name, other in zip(names, others, strict=True) if name == word}
     of_names = {other for name, other in zip(names, others, strict=True) if name != word}
-    missing = "" not in of_word and (len(of_word) > 1 or (of_word <= {*ROLES} and not of_word & of_names))
+    missing = "" not in of_word and (
+        len(of_word) > 1 or ({one.lower() for one in of_word} <= SIDES and not of_word & of_names)
+    )
     return [other if name == word and missing else name for name, other in zip(names, others, strict=True)]
 
 
@@ -198,7 +200,8 @@ def _of_object(value: Mapping[str, Any]) -> list[Any] | None:
     if texts is not None and (rows := _of_columns(plain, texts)):
         return rows
     if value and all(isinstance(message, Mapping) and has_text(message) for message in value.values()):
-        numbered = all(str(key).isdecimal() for key in value)  # as pandas writes an index
+        keys = [*map(str, value)]
+        numbered = all(map(str.isdecimal, keys)) and keys == sorted(keys)  # 1, 10, 2: sorted as texts
         return [value[key] for key in (sorted(value, key=int) if numbered else value)]
     return [value] if has_text(value) else None
 

@@ -74,10 +74,14 @@ def _turned(messages: Sequence[Any]) -> Sequence[Any]:
 
 
 def _by_number(messages: Sequence[Any]) -> Sequence[Any]:
-    """The messages in the order of a key such as `seq`, if it numbers all of them without a gap."""
+    """The messages in the order of a key such as `seq`, if it numbers all of them without a gap and no other number
+    rises, as `start` does where the speech of two channels was merged."""
     first = messages[0] if messages else None
     keys = [key for key in first if _numbers_messages(key)] if isinstance(first, Mapping) else []
     if not keys or not all(isinstance(message, Mapping) for message in messages):
+        return messages
+    others = ([message.get(key) for message in messages] for key in messages[0] if key not in keys)
+    if any(all(type(one) in (int, float) for one in values) and _direction(values) == 1 for values in others):
         return messages
     for key in keys:
         texts = [str(message.get(key)) for message in messages]

@@ -160,10 +160,14 @@ def with_plain_breaks(text: str) -> str:
     if "\n" not in text and ("\\n" in text or "<" in text):
         turns = [turn.strip() for turn in _INSTEAD.split(text) if turn.strip()]
         if len(turns) > 1 and all(map(_TURN.match, turns)):
-            return "\n".join(turns if "\\n" in text else map(words_of, turns))
+            return "\n".join(
+                turns if "\\n" in text else (html.unescape(_INLINE.sub("", turn)).strip() for turn in turns)
+            )
     return text
 
 
+_INLINE = re.compile(r"</?(?:a|b|i|u|s|em|strong|span|font)(?: [\w-]+=[^<>]*)?>")
+"""Tags inside of a turn. Other angle brackets may be words: `<file_photo>`, `Vec<T>`, `x<b and y>z`."""
 _INSTEAD = re.compile(r"(?:\\r)?\\n|</?(?:br|p|div)\b[^<>]*>", re.IGNORECASE)
 
 
