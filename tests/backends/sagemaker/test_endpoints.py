@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import stand_in_container as container
 from aws_backend import backend
+from memory_backend import RecordingReporter
 from stand_in import Fault, StandIn
 
 from lorasum.backends.records import EndpointRef, EndpointSpec
@@ -115,6 +116,17 @@ def test_fewer_instances_than_run_are_asked_for(account: StandIn, changed: str) 
     assert account.aws.scaled("chats")
     assert answer(account, serve(account, store(account, changed))) == changed
     assert account.sagemaker.endpoints["chats"].instances == 1
+
+
+def test_an_update_stays_where_its_fleet_may_not_be_made_smaller(account: StandIn) -> None:
+    """It was called off, and paid for a second time to go back."""
+    serve(account, store(account, "first"), max_instances=4)
+    account.sagemaker.endpoints["chats"].description["ProductionVariants"][0]["CurrentInstanceCount"] = 3
+    account.faults = [Fault("UpdateEndpointWeightsAndCapacities$", "denied")]
+    told = RecordingReporter()
+    endpoint = backend(account, told).start_endpoint(spec(store(account, "second")))
+    assert (answer(account, endpoint), account.sagemaker.endpoints["chats"].instances) == ("second", 3)
+    assert "its instances stay, and each is billed" in told.warnings[-1]
 
 
 def test_an_update_that_could_not_be_undone_is_shown_and_not_deleted(account: StandIn) -> None:

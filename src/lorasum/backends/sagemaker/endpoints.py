@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lorasum.aws import error_code, is_missing
+from lorasum.aws import error_code, is_denied, is_missing
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
 from lorasum.backends.sagemaker import endpoint_deletion, endpoint_states, parts, scaling, schedules, sdk
 from lorasum.backends.sagemaker.endpoint_deletion import LONGEST_WAIT, TAKEN, delete_and_wait, delete_parts, own_tags
@@ -81,8 +81,7 @@ class Endpoints:
         ended = _wait_until_still(session, spec.name)
         if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
             if scaling.has_outgrown(session, ended):
-                _ask(session, spec.name, look(ended), lambda: scaling.shrink(session, ended))
-                _wait_until_still(session, spec.name)
+                _shrink(session, ended)
             scaling.turn_on_or_off(session, spec.name)
             seconds = load_seconds(served, config)
             return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
@@ -205,6 +204,17 @@ def _update(session: Session, endpoint: "Endpoint", configuration: str) -> None:
         now = awaited(session, endpoint.endpoint_name)
         if now is None or (now.endpoint_status not in MOVING and now.endpoint_config_name != configuration):
             raise  # else the answer was lost, and boto3 has asked for it a second time
+
+
+def _shrink(session: Session, endpoint: "Endpoint") -> None:
+    """Make a fleet smaller. It may serve as it is where this identity may not: the update was paid for."""
+    try:
+        _ask(session, endpoint.endpoint_name, look(endpoint), lambda: scaling.shrink(session, endpoint))
+    except BackendError as error:
+        if not is_denied(error.__cause__):
+            raise
+        session.reporter.warn(f"{error.message}: its instances stay, and each is billed. {error.hint}")
+    _wait_until_still(session, endpoint.endpoint_name)
 
 
 def _ask(session: Session, name: str, before: object, call: Callable[[], object]) -> None:
