@@ -21,6 +21,7 @@ from lorasum.ledger.resources import BatchJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.batches import quoted
 from lorasum.lifecycle.row_files import predictions
+from lorasum.lifecycle.teardowns import TornDownError, note_teardown
 from lorasum.reporting import Silent
 
 
@@ -67,6 +68,20 @@ def test_ctrl_c_stops_a_batch_job_and_that_is_on_record(
         predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     [row] = ledger.rows(BatchJob, "chats")
     assert (row.state, row.reason) == ("stopped", f"interrupted; {stopped.value.hint}")
+
+
+@pytest.mark.usefixtures("prepared")
+def test_a_batch_job_torn_down_while_it_is_started_is_stopped(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    run = context(config, backend, ledger)
+    train(run)
+    (tmp_path / "in.jsonl").write_text('{"dialogue": "Ana: Hi"}\n')
+    backend.before["start_training"] = lambda: note_teardown(run.name)
+    with pytest.raises(TornDownError):
+        predict_batch(run, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    [row] = ledger.rows(BatchJob, run.name)
+    assert (row.state, backend.jobs[row.name].status) == ("gone", "stopped")
 
 
 @pytest.mark.parametrize("listing", ["lags behind", "is denied"])

@@ -22,6 +22,7 @@ from lorasum.data.store import read_manifest, write_manifest
 from lorasum.errors import BackendError, LorasumError, OutageError, RefusedError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, Endpoint
+from lorasum.lifecycle.teardowns import TornDownError, note_teardown
 from lorasum.scoring.evaluation import BASE, LEAD, LONGEST, TUNED
 from lorasum.scoring.thresholds import thresholds
 from lorasum.shared.records import BaseSummaries, base_summaries_text
@@ -120,6 +121,19 @@ def test_a_base_endpoint_that_costs_money_is_started_only_when_asked_for(
     assert "$2.50 an hour" in step
     assert BASE in evaluate(context(deployed, backend, ledger), base=True).scores
     assert BASE in evaluate(context(deployed, backend, ledger)).scores, "its summaries were kept"
+
+
+@pytest.mark.parametrize("meanwhile", ["start_endpoint", "invoke"])
+def test_a_base_endpoint_that_is_torn_down_while_it_starts_is_not_asked(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, meanwhile: str
+) -> None:
+    run = context(deployed, backend, ledger)
+    evaluate(run, base=False)
+    backend.requests.clear()
+    backend.before[meanwhile] = lambda: note_teardown(run.name)
+    with pytest.raises(TornDownError):
+        evaluate(run, base=True)
+    assert (list(backend.endpoints), len(backend.requests)) == (["chats"], int(meanwhile == "invoke"))
 
 
 def give_the_base_a_chat_format(ledger: Ledger) -> None:

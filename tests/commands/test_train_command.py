@@ -15,12 +15,13 @@ from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import plan_training, start_training, train
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import BackendError, ConfigError, LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.planning import hyperparameters
-from lorasum.lifecycle.teardowns import TornDownError
+from lorasum.lifecycle.teardowns import TornDownError, note_teardown
 
 MakeConfig = Callable[..., Config]
 
@@ -327,3 +328,17 @@ def test_a_train_that_waits_for_an_instance_notices_a_teardown(
     assert backend.calls.count("start_training") == 1
     backend.outcome = JobState("completed")
     train(context(config, backend, ledger))
+
+
+@pytest.mark.usefixtures("prepared")
+@pytest.mark.parametrize("command", [train, start_training])
+def test_a_job_torn_down_while_it_is_started_is_stopped(
+    config: Config, backend: InMemoryBackend, ledger: Ledger, command: Callable[[RunContext], object]
+) -> None:
+    """Starting it may upload a model, which takes an hour; the teardown has given up after ten seconds."""
+    run = context(config, backend, ledger)
+    backend.before["start_training"] = lambda: note_teardown(run.name)
+    with pytest.raises(TornDownError, match="was torn down meanwhile"):
+        command(run)
+    assert [job.status for job in backend.jobs.values()] == ["stopped"]
+    assert state(ledger) == "gone"

@@ -17,6 +17,7 @@ from lorasum.lifecycle.artifacts import check_artifact
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, shape_of_artifact
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
+from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.models.source import ModelRef
 from lorasum.reporting import Silent
 from lorasum.results.serving import BatchPrediction
@@ -43,10 +44,11 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
         DataError: a row cannot be used; nothing was started.
         LorasumError: nothing is trained, its artifact is damaged or has no merged model, `output` cannot be written,
             or the instance has no room for the model.
+        TornDownError: the run was torn down meanwhile; the job is stopped.
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started, failed or was stopped.
     """
-    began = time.monotonic()
+    began, watch = time.monotonic(), TeardownWatch(run.name)
     output = checked_output(output, input)
     with open_rows(run, input) as rows:
         model = chosen_job(run, merged=True)
@@ -57,7 +59,7 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
             check_artifact(run.backend, artifact)
             refuse_what_does_not_fit(Placement.of(run.config, shape_of_artifact(run.backend, artifact), batch=True))
         shards = _shards(run, model, rows, key)
-        reference = _answered(run, _spec(run, model, shards, name))
+        reference = _answered(run, _spec(run, model, shards, name), watch)
         copy = predictions(run.name) / f"answers-{key}"
         with writing(output, AGAIN), maker_lock(copy, lambda: run.reporter.step(_WAITING)):
             folder = run.backend.fetch_artifact(reference, copy, f"{ANSWERS_FOLDER}/") / ANSWERS_FOLDER
@@ -123,11 +125,13 @@ def _spec(run: RunContext, model: TrainingJob, shards: Path, name: str) -> Train
     )
 
 
-def _answered(run: RunContext, spec: TrainSpec) -> JobRef:
+def _answered(run: RunContext, spec: TrainSpec, watch: TeardownWatch) -> JobRef:
     """The job, once it has completed."""
     try:
         with run.hold() as held:
+            watch.check()
             reference = batches.start(held, spec, run.config)
+            jobs.stop_if_torn_down(held, watch, spec.job_name)
         with jobs.followed(run.reporter, spec.job_name):
             for event in run.backend.follow_training(reference):
                 if isinstance(event, StepEvent):

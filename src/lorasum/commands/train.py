@@ -33,7 +33,7 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
-        TornDownError: the run was torn down while it waited for an instance.
+        TornDownError: the run was torn down while the job was started, or waited for an instance.
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started, failed or was stopped. The same command resumes it.
     """
@@ -62,6 +62,7 @@ def _start_and_follow(
         with run.hold() as held:
             watch.check()
             started = jobs.start(held, job, again)
+            jobs.stop_if_torn_down(held, watch, started.ref.name)
         if started.status == "completed":
             return started, JobState("completed")
         seen.job = started.ref.name
@@ -80,14 +81,17 @@ def start_training(run: RunContext, again: bool = False) -> TrainResult:
 
     Raises:
         LorasumError: nothing is prepared; the run is training another configuration.
+        TornDownError: the run was torn down meanwhile; the job is stopped.
         InterruptedRunError: Ctrl-C; the message says whether the job was stopped.
         BackendError: the job could not be started.
     """
-    began = time.monotonic()
+    began, watch = time.monotonic(), TeardownWatch(run.name)
     job = planned_job(run.config, run.ledger, run.reporter)
     try:
         with run.hold() as held:
+            watch.check()
             started = jobs.start(held, job, again)
+            jobs.stop_if_torn_down(held, watch, started.ref.name)
     except KeyboardInterrupt:
         _interrupted(run, job, _Seen())
     return _result(run, started, began)

@@ -13,6 +13,7 @@ from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.costs import price_note
 from lorasum.lifecycle.placement import Placement, shape_of_artifact
 from lorasum.lifecycle.summarizer import Summarizer
+from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.system import paths
 from lorasum.system.retry import until_answered
 from lorasum.system.signals import clean_up
@@ -30,11 +31,15 @@ def ask(
     The run is not held while it is asked, which may take hours: somebody may want to tear it down.
     """
 
+    watch = TeardownWatch(run.name)
+
     def summarizer(endpoint: EndpointRef) -> Summarizer:
         return Summarizer(run.backend, endpoint, origin, run.config.predict)
 
     def probe(endpoint: EndpointRef) -> None:
+        watch.check()  # a teardown gives up while this command holds the run's lock
         summarizer(endpoint).summarize([endpoints.PROBE])
+        watch.check()
 
     run.reporter.step(f"starting endpoint {spec.name} for the base model{price_note(price)}")
     as_asked = Origin(template=origin.template, control_tokens=origin.control_tokens)

@@ -15,6 +15,7 @@ from lorasum.lifecycle.lookup import find_job, recorded
 from lorasum.lifecycle.placement import before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.quote import quote
+from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
 from lorasum.shared.events import DoneEvent
@@ -131,6 +132,19 @@ def stop(held: HeldRun, name: str, why: str = "stopped by teardown", keep_warm: 
         held.backend.stop_training(job, keep_warm)
     _record_stop(held, TrainingJob, name, why)
     _record_stop(held, BatchJob, name, why)
+
+
+def stop_if_torn_down(held: HeldRun, watch: TeardownWatch, name: str) -> None:
+    """Stop a job that was started after a teardown had given up: starting it may take as long as an upload.
+
+    Raises:
+        TornDownError: there was one; nobody may come back to it.
+    """
+    try:
+        watch.check()
+    except TornDownError:
+        stop(held, name)
+        raise
 
 
 def _record_stop(held: HeldRun, kind: type[Job], name: str, why: str) -> None:

@@ -1,7 +1,7 @@
 """Tells commands that start jobs by and by that their run was torn down meanwhile: they must start nothing more.
 
-Such as `train` while it waits for an instance, or `sweep` between two trials: `teardown` finds nothing of them. A
-`deploy` that still waits for its endpoint deletes it.
+Such as `train` while it waits for an instance, or `sweep` between two trials: `teardown` finds nothing of them. What
+was being started meanwhile, under the run's lock, is ended by who started it: a job is stopped, an endpoint deleted.
 """
 
 import os
