@@ -43,7 +43,8 @@ def test_one_notice_is_one(run: RunContext, told: RecordingReporter, tmp_path: P
 
 
 def test_plain_text_is_taken_as_it_is_without_a_word(run: RunContext, told: RecordingReporter) -> None:
-    assert given_dialogue("Ana: hi\r\nBen: ho", None, run) == "Ana: hi\nBen: ho"
+    for text in ("Ana: hi\r\nBen: ho", "Ana: hi\\nBen: ho\n", "Ana: hi<br>Ben: ho\n"):
+        assert given_dialogue(text, None, run) == "Ana: hi\nBen: ho"
     assert told.steps == []
 
 

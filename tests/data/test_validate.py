@@ -53,7 +53,7 @@ def test_lines_end_in_one_way_whoever_wrote_them() -> None:
     as_messages = [{"text": "A: hi\r\nB: ho"}, {"text": "A: so"}]
     assert run(texts, {**texts, "dialogue": as_messages})[0] == [expected] * 2
     of_excel = {"dialogue": "A: hi_x000D_\nB: ho_x000D_\nA: so", "summary": "A greets._x000D_\nB too."}
-    assert run(of_excel)[0] == [expected]
+    assert run(of_excel, {key: f"{text}_x000D_\n" for key, text in of_excel.items()})[0] == [expected] * 2
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_lines_end_in_one_way_whoever_wrote_them() -> None:
     [
         (r"Ana: hi\nBen: ho\nAna: so", "Ana: hi\nBen: ho\nAna: so"),
         (r"#Person1#: hi\r\n#Person2#: ho\n", "#Person1#: hi\n#Person2#: ho"),
+        (r"Ana: hi\\nBen: ho\\n", "Ana: hi\nBen: ho"),
         (r"user: hi\n\nassistant: ho", "user: hi\nassistant: ho"),
         ("Ana: hi<br>Ben: ho &amp; <b>so</b><br/>Ana: ok", "Ana: hi\nBen: ho & so\nAna: ok"),
         ("<p>Ana: hi</p><p class='x'>Ben: it&#39;s ho</p>", "Ana: hi\nBen: it's ho"),
@@ -68,6 +69,8 @@ def test_lines_end_in_one_way_whoever_wrote_them() -> None:
         ("<div>Ana: hi</div>", None),
         ("Ana: a <br> ends a line, and <p> too", None),
         (r"Ana: it is in C:\new plans: the first", None),
+        (r"Ana: is it in <D:\NVIDIA: see", None),
+        (r'Ana: use print("x\nTotal: 3")', None),
         (r"Ana: what is $\nabla f: R \to R$?", None),
         (r"Ana: print('a\nb') prints two lines", None),
         ("Ana: print('x\\nBen: hi')\nBen: ok", None),

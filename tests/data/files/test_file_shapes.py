@@ -522,7 +522,9 @@ def test_a_folder_of_each_split_gives_each_split_its_own(tmp_path: Path) -> None
         (tmp_path / "data" / name).mkdir(parents=True)
         write(tmp_path / "data" / name / "0000.jsonl", lines(rows))
     for folder in (tmp_path / "data", tmp_path):
-        assert (kept(folder), kept(folder, "test")) == (ROWS[:3], ROWS[3:])
+        said: list[str] = []
+        assert (kept(folder, said=said), kept(folder, "test")) == (ROWS[:3], ROWS[3:])
+        assert said[0] == "data: took train for data.train, and left validation"
     (tmp_path / "data" / "old").mkdir()
     with pytest.raises(DataError, match="holds no file of a known type"):
         kept(tmp_path / "data")

@@ -155,11 +155,11 @@ def with_plain_breaks(text: str) -> str:
     what is written between the turns of a dialogue instead: a backslash and an n, or tags of HTML."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if "_x000D_\n" in text:
-        text = text.replace("_x000D_\n", "\n")
-    if "\n" not in text and ("\\n" in text or "<" in text):
+    if "_x000D_" in text:
+        text = text.replace("_x000D_\n", "\n").removesuffix("_x000D_").strip()
+    if ("\\n" in text or "<" in text) and "\n" not in text.strip():
         turns = [turn.strip() for turn in _INSTEAD.split(text) if turn.strip()]
-        if len(turns) > 1 and all(map(_TURN.match, turns)):
+        if len(turns) > 1 and all(_TURN.match(turn) and turn.count('"') % 2 == 0 for turn in turns):
             return "\n".join(
                 turns if "\\n" in text else (html.unescape(_INLINE.sub("", turn)).strip() for turn in turns)
             )
@@ -168,13 +168,14 @@ def with_plain_breaks(text: str) -> str:
 
 _INLINE = re.compile(r"</?(?:a|b|i|u|s|em|strong|span|font)(?: [\w-]+=[^<>]*)?>")
 """Tags inside of a turn. Other angle brackets may be words: `<file_photo>`, `Vec<T>`, `x<b and y>z`."""
-_INSTEAD = re.compile(r"(?:\\r)?\\n|</?(?:br|p|div)\b[^<>]*>", re.IGNORECASE)
+_INSTEAD = re.compile(r"(?:\\+r)?\\+n|</?(?i:br|p|div)\b[^<>]*>")
 
 
 _TURN = re.compile(
     r"(?:[^\W\d_a-z]|[#+]|(?:user|human|agent|customer|assistant|bot|client|system)\b)[^:\\]{0,40}: ?[^\s:]"
 )
-"""A turn, as far as that is certain: there are also folders `C:\\new` and formulas with `\\nu`."""
+"""A turn, as far as that is certain: there are also folders `C:\\new`, formulas with `\\nu`, and code, whose
+quotes the turns would part."""
 
 
 def is_unicode(text: str) -> bool:

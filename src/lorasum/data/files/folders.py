@@ -56,6 +56,8 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
         return files_in(folder / "data", split, is_known, say)
     named = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
     chosen = [folder / name for name in of_split(named, split)] if all(named.values()) else []
+    if others := set(named).difference(path.name for path in chosen) if chosen else ():
+        say(folder.name, f"took {some(path.name for path in chosen)} for data.{split}, and left {some(others)}")
     parts = without_links_out(chosen, folder, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
 

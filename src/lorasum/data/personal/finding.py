@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from lorasum.data.personal import patterns
-from lorasum.data.personal.phones import Window, check_can_redact, known_phones, valid_part
+from lorasum.data.personal.phones import Window, check_can_redact, known_phones, own_codes, valid_part
 
 RULES = 4
 """Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new version prepares again."""
@@ -137,7 +137,8 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
 
     def shorter_valid(found: str) -> str:
         part = valid_part(region, found)
-        return part if part != found and not patterns.PRICES_OR_COUNTS.match(found) else ""
+        other = patterns.PRICES_OR_COUNTS.match(found) and not found.startswith(own_codes(region))
+        return part if part != found and not other else ""
 
     yield "phone number", partial(_all, patterns.PHONE_LINKS)
     yield "IBAN", _ibans

@@ -117,7 +117,7 @@ NUMBER_AND_MORE = re.compile(
     rf"{_EDGE}(?!(?:\d\d ){{5}}\d\d(?![\dh:]))[(+]*\d(?:(?:\.|[ ()\-/]{{0,3}})\d){{9,18}}(?!\d)"
 )
 """Digits that may be a number and another one behind it, such as a time or a count of people."""
-PRICES_OR_COUNTS = re.compile(r"\d+\.\d\d |(?!0)\d\d? (?!(?<=1 )\d{3})")
+PRICES_OR_COUNTS = re.compile(r"\d+\.\d\d |(?!0)\d\d? (?=\d\d? )")
 """How several prices, or numbers of one or two digits, begin."""
 
 PHONE_FORMS = [

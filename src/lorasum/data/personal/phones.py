@@ -63,6 +63,14 @@ def valid_part(region: str, found: str) -> str:
     return ""
 
 
+@cache
+def own_codes(region: str) -> tuple[str, ...]:
+    """How numbers of a region may begin: with its country's code, `44 `, or with the prefix of its own, `8 `."""
+    phones = _phonenumbers()
+    known = (phones.country_code_for_region(region), phones.ndd_prefix_for_region(region, True)) if phones else ()
+    return tuple(f"{code} " for code in known if code)
+
+
 _GAPS = re.compile(r"(?<=\d)[^\d ]* [^\d]*(?=\d)")
 
 
