@@ -252,6 +252,14 @@ def test_a_model_that_is_no_relative_path_stays_as_it_is(write: Writer, model: s
     assert load_config(write(GOOD), [f"model.id={model}"]).model.id == model
 
 
+@pytest.mark.parametrize(("typed", "hint"), [("rum.yaml", "did you mean {}?"), ("x", "check the path of the config")])
+def test_a_mistyped_file_is_answered_with_the_one_beside_it(tmp_path: Path, typed: str, hint: str) -> None:
+    (tmp_path / "run.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError) as error:
+        load_config(tmp_path / typed)
+    assert error.value.hint == hint.format(tmp_path / "run.yaml")
+
+
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.yaml") == ["none.yaml: cannot read it: No such file or directory"]
     latin = tmp_path / "latin.yaml"

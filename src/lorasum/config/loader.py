@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,21 @@ def _read(text: str, name: str, place: Callable[[int], str]) -> tuple[dict[str, 
     return data, places, problems
 
 
+def _near(path: Path) -> list[Path]:
+    """The file beside it whose name is nearest to one that is not there."""
+    files = {one.name: one for one in path.parent.glob("*.y*ml")}
+    return [files[name] for name in get_close_matches(path.name, files, n=1)]
+
+
 def _text(path: Path) -> str:
     try:
         with open_source(path) as file:
             content = file.read(LONGEST + 1)  # no more, whatever it is: a device has no end
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path}: cannot read it: {reason}", "check the path given to --config") from None
+        near = _near(path) if isinstance(error, FileNotFoundError) else []
+        hint = f"did you mean {near[0]}?" if near else "check the path of the config"
+        raise ConfigError(f"{path}: cannot read it: {reason}", hint) from None
     if len(content) > LONGEST:
         raise ConfigError(f"{path}: longer than {LONGEST:,} bytes, so it is not a config", "give --config a YAML file")
     try:
