@@ -431,7 +431,8 @@ def test_personal_data_is_warned_of_and_taken_out_on_request(make_config: Callab
     replace_line(chats / "train.jsonl", 1, json.dumps(row).encode())
     report = Recorder()
     assert run(make_config(), report).manifest.personal == {"email address": 1, "phone number": 1}
-    assert "personal data (1 email address, 1 phone number); --redact takes it out" in report.warnings[-1]
+    found = "personal data (1 email address, 1 phone number, the first at train.jsonl:1); --redact takes it out"
+    assert found in report.warnings[-1]
     clean = Recorder()
     result = prepare(RunContext(make_config(redact=True), LocalBackend, Ledger(), clean), show=12)
     assert any("A: mail <EMAIL> or call <PHONE>" in example.prompt for example in result.shown)

@@ -42,6 +42,7 @@ class Findings:
     """What was found in the examples of both splits.
 
     Attributes:
+        personal, personal_at: items of personal data by kind, and the row of the first one.
         taken_out: with `data.redact`, how many items of personal data were replaced, by kind.
         left_in, left_in_at: with `data.redact`, how many long numbers of unknown meaning stay, and the first one's row.
         shared: how many training dialogues stand in the test split, `exact` and `near`.
@@ -52,6 +53,7 @@ class Findings:
     """
 
     personal: Counter[str] = field(default_factory=Counter)
+    personal_at: str = ""
     taken_out: Counter[str] = field(default_factory=Counter)
     left_in: int = 0
     left_in_at: str = ""
@@ -78,6 +80,8 @@ def unique(
         else:
             texts = [text for _, one in batch for text in (one.dialogue, one.summary)]
             count_personal(texts, findings.personal, data.phone_region)
+            if findings.personal and not findings.personal_at:
+                findings.personal_at = _first_personal(batch, data.phone_region)
         for where, one in batch:
             if token := prompt.control_token_in(one.dialogue) or prompt.control_token_in(one.summary):
                 findings.control.append((token, where))
@@ -87,6 +91,16 @@ def unique(
                 tally.reject(where, Rejected("duplicate"), example.as_row())
             else:
                 yield where, example
+
+
+def _first_personal(batch: Iterable[tuple[str, Example]], region: str) -> str:
+    """The place of the first example that seems to hold personal data; empty if none does."""
+    for where, one in batch:
+        found: Counter[str] = Counter()
+        count_personal([one.dialogue, one.summary], found, region)
+        if found:
+            return where
+    return ""
 
 
 def noting_changes(

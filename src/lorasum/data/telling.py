@@ -111,7 +111,8 @@ def _tell_personal(findings: Findings, data: DataConfig, report: Reporter) -> No
     if data.redact:
         report.step(f"took out personal data: {kinds or 'there was none'}")
     elif kinds:
-        report.warn(f"the chats seem to hold personal data ({kinds}); --redact takes it out")
+        first = f", the first at {findings.personal_at}" if findings.personal_at else ""
+        report.warn(f"the chats seem to hold personal data ({kinds}{first}); --redact takes it out")
     if findings.left_in:
         report.warn(
             f"left in: {counted(findings.left_in, 'number')} of 9 digits or more, the first at {findings.left_in_at}; "
