@@ -59,7 +59,7 @@ from lorasum.results.training import (
     TranslatedResult,
 )
 from lorasum.scoring.evaluation import compare, mean_scores, score_summaries
-from lorasum.shared.events import Event, StepEvent, read_event
+from lorasum.shared.events import MERGE_LEFT_OUT, Event, StepEvent, read_event
 from lorasum.ui import render, reporter
 from lorasum.ui.next_steps import Given
 from lorasum.ui.reporter import ConsoleReporter
@@ -788,7 +788,8 @@ def test_a_job_that_had_completed_is_not_said_to_train(
         (replace(PLAN, prepared=False), ["lorasum prepare {}"]),
         (replace(PLAN, checks=(Check("memory", False, "too little"),)), []),
         (TRAINED, ["lorasum deploy {}", "lorasum export {} --gguf model.gguf && llama-server -m model.gguf"]),
-        (replace(TRAINED, not_merged="no room"), ["lorasum deploy {}"]),
+        (replace(TRAINED, not_merged="no room"), ["lorasum deploy {} --set deploy.serve=adapter"]),
+        (replace(TRAINED, not_merged=MERGE_LEFT_OUT), ["lorasum deploy {}"]),
         (STARTED, []),
         (DEPLOYED, ["lorasum predict {} --sample", "lorasum teardown {}"]),
         (RAN, []),

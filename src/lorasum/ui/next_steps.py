@@ -10,6 +10,7 @@ from lorasum.config.loader import is_piped
 from lorasum.config.secrets import redact
 from lorasum.results.serving import DeployResult, RunResult
 from lorasum.results.training import PlanResult, PrepareResult, SweepResult, TrainResult
+from lorasum.shared.events import MERGE_LEFT_OUT
 
 _WITH_THIS_CONFIG = re.compile(r"`lorasum (\w+)` with this config")
 
@@ -43,7 +44,8 @@ class Given:
                 return [] if stopped else [self.command("train" if prepared else "prepare")]
             case TrainResult(state="done", not_merged=why):
                 export = self.command("export", "--gguf", "model.gguf")
-                return [self.command("deploy"), *([] if why else [f"{export} && llama-server -m model.gguf"])]
+                alone = ("--set", "deploy.serve=adapter") if why not in ("", MERGE_LEFT_OUT) else ()
+                return [self.command("deploy", *alone), *([] if why else [f"{export} && llama-server -m model.gguf"])]
             case DeployResult() | RunResult(teardown=None):
                 return [self.command("predict", "--sample"), self.command("teardown")]
             case SweepResult(next=commands):
