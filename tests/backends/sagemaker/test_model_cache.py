@@ -72,7 +72,7 @@ def test_two_runs_share_one_copy_that_no_teardown_deletes(
     for run in ("chats", "more"):
         backend.delete_files(run, data=True, artifacts=True)
     assert keys(account) == kept
-    assert sum("logs stay in CloudWatch" in step for step in told.steps) == 2
+    assert sum("`aws logs delete-log-group --region us-east-1 --log-group" in step for step in told.steps) == 2
 
 
 def test_a_copy_that_is_not_whole_is_completed(account: StandIn, downloads: list[str]) -> None:

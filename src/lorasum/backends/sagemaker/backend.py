@@ -1,5 +1,6 @@
 """The SageMaker backend: jobs and endpoints of the user's AWS account."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
@@ -91,7 +92,9 @@ class SageMakerBackend(Jobs, Endpoints):
 
     def delete_files(self, run: str, data: bool, artifacts: bool) -> list[str]:
         if artifacts:
-            forget = f"aws logs delete-log-group --log-group-name /aws/sagemaker/Endpoints/{run}"
+            place = f"--region {self._session.region}"
+            place += f" --profile {shlex.quote(self._config.profile)}" if self._config.profile else ""
+            forget = f"aws logs delete-log-group {place} --log-group-name /aws/sagemaker/Endpoints/{run}"
             self._session.reporter.step(f"logs stay in CloudWatch; `{forget}` deletes those of an endpoint")
         if artifacts and self._config.model_cache:
             shared = S3Layout(self._session.bucket_name, self._config.prefix, run).shared_models
