@@ -197,7 +197,7 @@ def test_status_tells_of_what_runs_without_a_record_if_asked(there: Account) -> 
     assert "endpoint tiny" in looked.stderr
     [told] = json.loads(looked.stdout)["alarms"]
     assert (told["run"], told["kind"], told["name"]) == ("tiny", "endpoint", "tiny")
-    assert "`lorasum teardown CONFIG --set name=tiny` ends it" in told["reason"]
+    assert "`lorasum teardown CONFIG --set name=tiny --set sweep=null` ends it" in told["reason"]
     assert there.call("teardown", "--yes", *other, "--set", "name=tiny")["removed"]
     assert there.call("status", "--account", *other)["alarms"] == []
     assert "needs a config" in there.without_config("status", "--account").stderr

@@ -68,6 +68,7 @@ def _unrecorded(backend: Backend, ledger: Ledger) -> Iterator[RunResource]:
     for run in backend.runs(""):
         for one in backend.live(run):
             if (run, one.name) not in known and not one.free_rest:
+                ends = f"lorasum teardown CONFIG --set name={run} --set sweep=null"  # a sweep's name must be shorter
                 yield RunResource(
                     run=run,
                     kind=one.kind,
@@ -75,7 +76,7 @@ def _unrecorded(backend: Backend, ledger: Ledger) -> Iterator[RunResource]:
                     backend=backend.name,
                     account_and_region=backend.account_and_region or None,
                     location=one.location or None,
-                    reason=f"it runs without a record here: `lorasum teardown CONFIG --set name={run}` ends it",
+                    reason=f"it runs without a record here: `{ends}` ends it",
                     usd_per_hour=None,
                 )
 
