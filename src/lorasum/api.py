@@ -65,10 +65,11 @@ def prepare(config: Config, reporter: Reporter | None = None) -> PrepareResult:
 
 
 def plan(config: Config, reporter: Reporter | None = None) -> PlanResult:
-    """What the run would take and cost, and whether it can start: `checks` says what is in its way. Starts nothing.
+    """What the run would take and cost, and whether it can start: `checks` says what is in its way, such as AWS that
+    cannot be reached. Starts nothing.
 
     Raises:
-        LorasumError: what is prepared does not fit the config; AWS cannot be reached.
+        LorasumError: what is prepared does not fit the config.
     """
     from lorasum.commands.plan import plan
 
