@@ -8,7 +8,7 @@ from memory_backend import InMemoryBackend
 import lorasum
 from lorasum import api
 from lorasum.config.schema import Config
-from lorasum.errors import BackendError, DataError, RefusedError
+from lorasum.errors import BackendError, DataError, LorasumError, RefusedError
 
 
 @pytest.fixture
@@ -66,6 +66,10 @@ def test_several_dialogues_are_answered_in_order_and_a_refusal_is_none(
     assert logged(caplog)[-1] == "dialogue 3 of 4 was refused: too long"
     with pytest.raises(DataError, match="dialogue 2 of 2 is empty"):
         lorasum.predict(trained, ["Ana: 1", " "])
+    with pytest.raises(DataError, match="dialogue 1 of 1 is no text: nan"):
+        lorasum.predict(trained, [float("nan")])  # type: ignore[list-item]  # pandas' empty cell
+    with pytest.raises(LorasumError, match="concurrency=0"):  # it never returned
+        lorasum.predict(trained, ["Ana: 1"], concurrency=0)
 
 
 def test_a_notebook_sees_what_it_has_started_and_removes_all(trained: Config, backend: InMemoryBackend) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy
 import pytest
 import yaml
 
@@ -50,7 +51,7 @@ def test_a_small_config_is_filled_with_the_defaults(write: Writer) -> None:
 
 def test_a_mapping_is_read_as_strictly_as_a_file() -> None:
     template = "{dialogue} \U0001f600\u2028\nyes\t=>"
-    data = {"train": Path("a.jsonl"), "chunk_length": 64, "template": template}
+    data = {"train": Path("a.jsonl"), "chunk_length": numpy.int64(64), "template": template}
     good = {"name": "chats", "model": {"id": "org/model"}, "data": data}
     config = config_of(good, ["data.test=b.jsonl"])
     assert (config.data.max_length, config.data.own_template) == (64, template)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from lorasum.context import RunContext
-from lorasum.errors import DataError
+from lorasum.errors import DataError, LorasumError
 from lorasum.lifecycle.answers import Answer, ask
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.results.serving import Piece, Prediction
@@ -34,11 +34,15 @@ def predict_all(run: RunContext, dialogues: Sequence[str], concurrency: int = 1)
         concurrency: requests under way at once.
 
     Raises:
-        LorasumError: as `predict`. Nothing is sent if a dialogue is empty.
+        LorasumError: as `predict`. Nothing is sent if a dialogue is empty or no text, or `concurrency` is below 1.
     """
+    if concurrency < 1:
+        raise LorasumError(f"concurrency={concurrency} asks for no request at all", "give 1 or more")
     count, answers = len(dialogues), dict[int, Answer]()
-    if empty := [place for place, dialogue in enumerate(dialogues, start=1) if not dialogue.strip()]:
-        raise DataError(f"dialogue {empty[0]} of {count} is empty", "leave it out")
+    for place, dialogue in enumerate(dialogues, start=1):
+        if not isinstance(dialogue, str) or not dialogue.strip():  # such as pandas' NaN
+            what = "empty" if isinstance(dialogue, str) else f"no text: {dialogue!r}"
+            raise DataError(f"dialogue {place} of {count} is {what}", "leave it out")
     for some in ask(in_service(run), dict(enumerate(dialogues)), concurrency, run.reporter):
         answers |= some
         run.reporter.progress("summarising", len(answers), count)

@@ -53,11 +53,17 @@ def config_of(
     """
     name = "the config"
     try:
-        text = json.dumps({**values}, ensure_ascii=False, default=str)
+        text = json.dumps({**values}, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{name} cannot be read: {error}", "give a mapping of the keys of a YAML file") from None
     text = _BREAKS_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return _checked(text, name, lambda _line: name, Path(), overrides, warn)
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold: the number of a numpy scalar, the text of anything else."""
+    number = getattr(value, "item", None)
+    return number() if callable(number) else str(value)
 
 
 def _checked(
