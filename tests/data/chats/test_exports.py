@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -116,6 +117,26 @@ def test_what_discordchatexporter_writes_as_text_is_read(end: str) -> None:
     assert (chat.dialogue, chat.left_out) == (expected, {"media": 1, "notices": 1})
     row = {"dialogue": DISCORD, "summary": "They bring chairs."}
     assert check(row, Columns()) == Example(expected, "They bring chairs.")
+
+
+def test_boxes_and_logs_in_discords_text_are_words() -> None:
+    log = "[10:22:01.123] ERROR x: failed"
+    box = "CI\n\n{Embed}\nBuild failed\nstep 3\n\n{Reactions}\n:ok: (1)"
+    held = DISCORD.replace("wilma\n\n{Attachments}\nhttps://x.org/a.png", box).replace("thanks", f"thanks\n\n{log}")
+    assert read_bytes(held.encode()).dialogue.splitlines()[-4:] == [
+        "CI: Build failed step 3",
+        "Wilma B.: thanks",
+        "",
+        log,
+    ]
+
+
+def test_discords_text_with_dates_alone_stays_as_it_is() -> None:
+    dates = re.sub(r" \d:\d\d PM", "", DISCORD)
+    assert read_bytes(dates.encode()).dialogue.strip() == dates.strip()
+    assert (
+        read_bytes(DISCORD.replace(DISCORD[DISCORD.index("[6/3") : DISCORD.index("\n\n=")], "").encode()).dialogue == ""
+    )
 
 
 def test_a_chat_in_utf16_needs_no_mark() -> None:

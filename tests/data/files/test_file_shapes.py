@@ -139,6 +139,8 @@ def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
         assert (kept(path), kept(path, "test")) == (ROWS[:3], ROWS[3:])
     in_parts = write(tmp_path / "t.json", json.dumps({"train_1": ROWS[:2], "train_2": ROWS[2:3], "dev": ROWS[3:]}))
     assert (kept(in_parts), kept(in_parts, "test")) == (ROWS[:3], ROWS[3:])
+    beside = {"train": ROWS[:3], "train_ids": [{"id": 1}], "train_small": ROWS[:1], "dev": ROWS[3:]}
+    assert kept(write(tmp_path / "t.json", json.dumps(beside))) == ROWS[:3]
     by_id = write(tmp_path / "t.json", json.dumps({f"train_{n}": row for n, row in enumerate(ROWS)}))
     assert kept(by_id) == ROWS
     several = write(tmp_path / "s.json", json.dumps({"monday": ROWS, "tuesday": ROWS}))
@@ -256,6 +258,8 @@ def test_quotes_may_be_single_or_letters_as_any_other(tmp_path: Path) -> None:
         {"dialogue": "Ana: hi, it's me\nBen: yo", "summary": "They greet."},
         {"dialogue": "Ana: so, bye", "summary": "Ana leaves."},
     ]
+    many = single + "'Ana: hi\nBen: yo\nAna: so','They\ngreet\neach.'\n" * 400  # 1,000 lines are looked at
+    assert len(kept(write(tmp_path / "t.csv", many))) == 402
     letters = "dialogue,summary\n'tis late,'Late' it is\nno,'tis not\n"
     assert [row["summary"] for row in kept(write(tmp_path / "t.csv", letters))] == ["'Late' it is", "'tis not"]
     bare = 'dialogue\tsummary\n"Big" Ana: hi\tAna greets.\nBen: 5" or 6"?\t"Five" it is.\n'

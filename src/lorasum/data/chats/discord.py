@@ -31,28 +31,41 @@ def is_written(message: Mapping[str, Any]) -> bool:
 
 _TEXT = re.compile(r"\s*={20,}\nGuild: .*\n(?:.*\n){1,6}?={20,}\n")
 _TEXT_END = re.compile(r"\n={20,}\nExported [\d.,\s]+ message\(s\)\n={20,}\s*\Z")
-_TEXT_HEAD = re.compile(r"(?:\A\n*|\n\n+)\[(?=[^\[\]\n]*\d[:.]\d\d)[^\[\]\n]{8,40}\] (\S[^\n]*?)(?: \(pinned\))?\n")
-_TEXT_EXTRAS = re.compile(r"^\{(?:Attachments|Embed|Stickers|Reactions)\}$", re.MULTILINE)
+_TEXT_HEAD = re.compile(
+    r"(?:\A\n*|\n\n+)\[(?=[^\[\]\n]*\d[:.]\d\d)([^\[\]\n]{8,40})\] (\S[^\n]*?)(?: \(pinned\))?(?=\n)"
+)
+_TEXT_EXTRAS = re.compile(r"^\{(Attachments|Embed|Stickers|Reactions)\}$", re.MULTILINE)
 _TEXT_NOTICES = ("Joined the server.", "Pinned a message.", "Left the group.", "Changed the channel icon.")
 
 
 def read_discord_text(text: str) -> Chat | None:
-    """The chat in what DiscordChatExporter writes as plain text; None if `text` is none.
+    """The chat in what DiscordChatExporter writes as plain text; None if `text` is none, or its dates have no time.
 
     [03/06/2024 18:01] wilma
     who tests?
     """
     if not (above := _TEXT.match(text)):
         return None
-    parts = _TEXT_HEAD.split(_TEXT_END.sub("", text[above.end() :]))
+    body = _TEXT_END.sub("", text[above.end() :])
+    heads = [*_TEXT_HEAD.finditer(body)]
+    heads = [head for head in heads if _form(head[1]) == _form(heads[0][1])]  # people paste lines of logs
+    if not heads and body.strip():
+        return None
     lines, left_out = [], Counter[str]()
-    for name, held in zip(parts[1::2], parts[2::2], strict=True):
-        said = _TEXT_EXTRAS.split(held)[0].strip()
+    for head, end in zip(heads, [*(head.start() for head in heads[1:]), len(body)], strict=False):
+        text, *extras = _TEXT_EXTRAS.split(body[head.end() : end])
+        boxes = [held for kind, held in zip(extras[::2], extras[1::2], strict=True) if kind == "Embed"]
+        said = text.strip() or " ".join(" ".join(boxes).split())
         if said and said not in _TEXT_NOTICES:
-            lines.append(f"{name}: {said}")
+            lines.append(f"{head[2]}: {said}")
         else:
             left_out["notices" if said else "media"] += 1
     return Chat("\n".join(lines), "Discord export", dict(left_out))
+
+
+def _form(time: str) -> str:
+    """The signs between a time's words and numbers: `// :` of `6/3/2024 6:01`."""
+    return re.sub(r"\w+", "", time)
 
 
 def complete(message: Any) -> Any:

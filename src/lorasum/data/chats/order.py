@@ -112,8 +112,10 @@ def _times_of(messages: Sequence[Any], among: Sequence[str] = ()) -> Iterator[li
         return
     for key in keys:
         values = [message.get(key) for message in messages]
-        slashed = isinstance(values[0], str) and _SLASHED.fullmatch(_in_numbers(values[0]))
-        for read in _WAYS if slashed else (partial(_time, sure=bool(among)),):
+        given = values[0] if isinstance(values[0], str) else ""
+        in_numbers = _in_numbers(given)
+        slashed = _WAYS if in_numbers == given else _WAYS[:2]  # an English date tells its month
+        for read in slashed if _SLASHED.fullmatch(in_numbers) else (partial(_time, sure=bool(among)),):
             times = list(takewhile(lambda time: time is not None, map(read, values)))
             if len(times) == len(messages):
                 yield [time for time in times if time is not None]

@@ -178,14 +178,15 @@ def _has_single_quotes(lines: _Lines, delimiter: str) -> bool:
         return False
     ahead = [line for line in lines.peek(_LINES_AHEAD) if line.strip() and len(line) < _LONGEST_HEADER]
     records = csv.reader(ahead, strict=True, delimiter=delimiter, quotechar="'")
+    at = 0
     try:
         width, at = len(next(records)), records.line_num
         for record in records:
             if len(record) != width or not quoted.match(ahead[at]):
                 return False
             at = records.line_num
-    except csv.Error:
-        return False
+    except csv.Error as error:  # the last record may go on below the lines that were looked at
+        return at > 2 and "unexpected end" in str(error) and bool(lines.peek(_LINES_AHEAD)[-1])
     return True
 
 

@@ -75,11 +75,12 @@ def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> l
 
 
 def _of_split(lists: Mapping[str, list[Any]], split: Split) -> list[Any]:
-    """The rows of a split, in lists that are named by splits."""
+    """The rows of a split, in lists that are named by splits: `train` alone, or `train_1` and `train_2`."""
     chosen = of_split({name: split_of(name) for name in lists}, split)
     if not chosen:
         raise ValueError(f"it holds {_some(lists)}, and no {split} rows")
-    return [row for name in chosen for row in lists[name]]
+    own = [name for name in chosen if name == split_of(name)]  # `train_ids` and `train_small` may stand beside it
+    return [row for name in own or chosen for row in lists[name]]
 
 
 def _unwrapped(row: Mapping[str, Any]) -> Any:
