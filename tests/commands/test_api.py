@@ -66,7 +66,7 @@ def test_several_dialogues_are_answered_in_order_and_a_refusal_is_none(
     assert logged(caplog)[-1] == "dialogue 3 of 4 was refused: too long"
     with pytest.raises(DataError, match="dialogue 2 of 2 is empty"):
         lorasum.predict(trained, ["Ana: 1", " "])
-    with pytest.raises(DataError, match="dialogue 1 of 1 is no text: nan"):
+    with pytest.raises(DataError, match="dialogue 1 of 1 is empty or no text"):
         lorasum.predict(trained, [float("nan")])  # type: ignore[list-item]  # pandas' empty cell
     with pytest.raises(LorasumError, match="concurrency=0"):  # it never returned
         lorasum.predict(trained, ["Ana: 1"], concurrency=0)

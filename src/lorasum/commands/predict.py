@@ -41,8 +41,7 @@ def predict_all(run: RunContext, dialogues: Sequence[str], concurrency: int = 1)
     count, answers = len(dialogues), dict[int, Answer]()
     for place, dialogue in enumerate(dialogues, start=1):
         if not isinstance(dialogue, str) or not dialogue.strip():  # such as pandas' NaN
-            what = "empty" if isinstance(dialogue, str) else f"no text: {dialogue!r}"
-            raise DataError(f"dialogue {place} of {count} is {what}", "leave it out")
+            raise DataError(f"dialogue {place} of {count} is empty or no text", "leave it out")
     for some in ask(in_service(run), dict(enumerate(dialogues)), concurrency, run.reporter):
         answers |= some
         run.reporter.progress("summarising", len(answers), count)
