@@ -109,7 +109,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     dataset = from_json(DatasetFacts, (folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
-    resume_from = group.from_first(lambda: claim(checkpoints))
+    resume_from = group.from_first(lambda: claim(checkpoints, arguments.keep))
     metrics.emit(ProgressEvent("starting", 1, 2, "loading the model and trying it out"))
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
@@ -201,16 +201,25 @@ def leave_model(
         return artifact.Left(not_merged=why)
 
 
-def claim(checkpoints: "Checkpoints") -> Path | None:
+def claim(checkpoints: "Checkpoints", keep: str) -> Path | None:
     """The checkpoint to go on from; None if there is none.
 
     Raises:
-        TrainingError: there is none, and the user was told that no step is repeated.
+        TrainingError: the user was told that no step is repeated, and there is none, or not the weights to be merged.
     """
+    from engine.train_state import read_progress
+
     found = checkpoints.claim()
-    if found is None and os.environ.get(STEPS_DONE) == "1":
+    if os.environ.get(STEPS_DONE) != "1":
+        return found
+    if found is None:
         raise TrainingError(
             "the checkpoints of the job that has done the steps are gone or damaged, so all steps would be repeated",
+            "deploy.serve: adapter serves what that job has left; another training.seed trains anew",
+        )
+    if keep == "best" and (best := read_progress(found).best_step) and checkpoints.whole(best) is None:
+        raise TrainingError(
+            f"the best weights of the job that has done the steps, of step {best}, are gone or damaged",
             "deploy.serve: adapter serves what that job has left; another training.seed trains anew",
         )
     return found

@@ -39,7 +39,7 @@ from engine.setup import Setup
 from engine.stopping import StopSignal
 from engine.train_state import Progress, put_adapter, put_state, read_state, save_evaluation, save_state
 from engine.work_split import StepBatches
-from shared.events import DoneEvent, EvalEvent, StepEvent
+from shared.events import DoneEvent, EvalEvent, StepEvent, WarningEvent
 
 
 def train_adapter(
@@ -266,6 +266,9 @@ class _Training:
         checkpoint = self._checkpoints.whole(self._progress.best_step) if self._group.is_first else None
         if checkpoint:
             put_adapter(checkpoint, self._setup.model)
+        elif self._group.is_first:
+            lost = f"the weights of the best evaluation, at step {self._progress.best_step}, are gone or damaged"
+            self._metrics.emit(WarningEvent(f"{lost}: those of the last step are kept"))
         return checkpoint is not None
 
     def _say_step(self) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.base_memory import base_bytes
 from engine.failure import write_failure
+from engine.train_state import read_progress, save_evaluation
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
 from lorasum.config.schema import Config
@@ -471,6 +472,24 @@ def test_a_job_that_was_to_repeat_no_step_repeats_none(job: Job) -> None:
     assert job.run(max_steps=2).code == 1
     assert job.events() == []
     assert "are gone or damaged, so all steps would be repeated" in (job.root / "output" / "failure").read_text()
+
+
+def test_lost_best_weights_are_told_of_and_no_others_are_merged(job: Job) -> None:
+    job.variables[ADAPTER_ONLY] = "1"
+    flags = {"max_steps": 2, "keep": "best"}
+    assert job.run(**flags).code == 0
+    newest = job.root / "checkpoints" / "checkpoint-2"
+    save_evaluation(newest, replace(read_progress(newest), best_step=1))
+    shutil.rmtree(newest.with_name("checkpoint-1"), ignore_errors=True)
+    assert job.run(**flags).code == 0
+    [told] = [event["text"] for event in job.events() if "best evaluation" in event.get("text", "")]
+    assert told.endswith("at step 1, are gone or damaged: those of the last step are kept")
+    job.variables[STEPS_DONE] = "1"
+    assert job.run(**flags).code == 1
+    assert (
+        "the best weights of the job that has done the steps, of step 1, are gone"
+        in (job.root / "output" / "failure").read_text()
+    )
 
 
 def test_an_adapter_that_changes_no_answer_is_told_of(job: Job) -> None:
