@@ -60,7 +60,7 @@ def teardown(run: Run, data: bool = False, artifacts: bool = False) -> TeardownR
     note_teardown(run.name)
     try:
         with _usable_ledger(run) as readable, _first_raised(run.reporter) as errors:
-            if unknown := leftovers.not_on_record(readable.ledger, run.name):
+            if readable.ledger is run.ledger and (unknown := leftovers.not_on_record(run.ledger, run.name)):
                 run.reporter.warn(unknown)
             trials = until_answered(lambda: _trials(readable), _BETWEEN_TRIES, run.reporter)
             results = _all_torn_down([readable, *trials], errors, data, artifacts)
