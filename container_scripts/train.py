@@ -212,16 +212,14 @@ def claim(checkpoints: "Checkpoints", keep: str) -> Path | None:
     found = checkpoints.claim()
     if os.environ.get(STEPS_DONE) != "1":
         return found
+    lost = ""
     if found is None:
-        raise TrainingError(
-            "the checkpoints of the job that has done the steps are gone or damaged, so all steps would be repeated",
-            "deploy.serve: adapter serves what that job has left; another training.seed trains anew",
-        )
-    if keep == "best" and (best := read_progress(found).best_step) and checkpoints.whole(best) is None:
-        raise TrainingError(
-            f"the best weights of the job that has done the steps, of step {best}, are gone or damaged",
-            "deploy.serve: adapter serves what that job has left; another training.seed trains anew",
-        )
+        lost = "the checkpoints of the job that has done the steps are gone or damaged, so all steps would be repeated"
+    elif keep == "best" and (best := read_progress(found).best_step) and checkpoints.whole(best) is None:
+        lost = f"the best weights of the job that has done the steps, of step {best}, are gone or damaged"
+    if lost:
+        hint = "deploy.serve: adapter serves what that job has left; another training.seed trains anew"
+        raise TrainingError(lost, hint)
     return found
 
 

@@ -21,19 +21,6 @@ from lorasum.results.overview import ReportResult, StatusResult
 from lorasum.results.serving import DeployResult, EvaluateResult, TeardownResult
 from lorasum.results.training import PlanResult, PrepareResult, TrainResult
 
-__all__ = [
-    "deploy",
-    "evaluate",
-    "load_config",
-    "plan",
-    "predict",
-    "prepare",
-    "report",
-    "status",
-    "teardown",
-    "train",
-]
-
 
 def load_config(
     source: str | Path | Mapping[str, object], overrides: Sequence[str] = (), reporter: Reporter | None = None

@@ -178,6 +178,18 @@ class Killed(BaseException):
     """The process ends here, and nobody tidies up."""
 
 
+def killed_at(moment: str, backend: Trainings, run: RunContext) -> None:
+    """A sweep that is killed where it first asks the backend for this."""
+
+    def kill() -> None:
+        raise Killed
+
+    backend.before[moment] = kill
+    with pytest.raises(Killed):
+        sweep(run)
+    backend.before.clear()
+
+
 @pytest.mark.parametrize("moment", ["start_training", "training_state", "stop_training"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_sweep_that_was_killed_goes_on_where_it_was(
@@ -202,14 +214,7 @@ def test_a_trial_that_completed_while_nobody_looked_is_settled(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger
 ) -> None:
     """It stayed on record as running, at a cost that rose without end."""
-
-    def kill() -> None:
-        raise Killed
-
-    backend.before["training_state"] = kill
-    with pytest.raises(Killed):
-        sweep(context(swept(), backend, ledger))
-    backend.before.clear()
+    killed_at("training_state", backend, context(swept(), backend, ledger))
     [job] = backend.jobs
     backend.jobs[job], backend.evaluations[job] = JobState("completed"), 3
     result = sweep(context(swept(), backend, ledger))
@@ -251,16 +256,11 @@ def test_a_job_that_was_just_being_started_is_stopped_too(
 def test_ctrl_c_at_the_beginning_stops_what_a_killed_sweep_had_started(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger
 ) -> None:
-    def kill() -> None:
-        raise Killed
-
     def interrupt_once() -> None:
         backend.before.clear()
         raise KeyboardInterrupt
 
-    backend.before["stop_training"] = kill
-    with pytest.raises(Killed):
-        sweep(context(swept(at_once=2), backend, ledger))
+    killed_at("stop_training", backend, context(swept(at_once=2), backend, ledger))
     assert backend.live("chats")
     backend.before["stop_training"] = interrupt_once
     with pytest.raises(InterruptedRunError):
@@ -586,14 +586,7 @@ def test_teardown_and_status_know_the_trials(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger, told: RecordingReporter
 ) -> None:
     run = context(swept(), backend, ledger, told)
-
-    def kill() -> None:
-        raise Killed
-
-    backend.before["training_state"] = kill
-    with pytest.raises(Killed):
-        sweep(run)
-    backend.before.clear()
+    killed_at("training_state", backend, run)
     shown = status([backend], ledger, "chats")
     assert [one.kind for one in shown.resources].count("training_job") == 1
     assert [removed for removed in teardown(run).removed if removed.kind == "training_job"]
@@ -615,14 +608,7 @@ def test_a_plan_tells_of_trials_that_run_just_now(
     swept: Callable[..., Config], backend: Trainings, ledger: Ledger
 ) -> None:
     """As a script sees them that watches the sweep of another process."""
-
-    def kill() -> None:
-        raise Killed
-
-    backend.before["training_state"] = kill
-    with pytest.raises(Killed):
-        sweep(context(swept(), backend, ledger))
-    backend.before.clear()
+    killed_at("training_state", backend, context(swept(), backend, ledger))
     assert [one.state for one in plan_sweep(context(swept(), backend, ledger)).trials] == ["live", "waiting", "waiting"]
 
 

@@ -219,11 +219,9 @@ def _look(run: RunContext, job: str | None) -> _Wanted:
     several = adapters(run, chosen)
     row, state = run.ledger.find(Endpoint, run.name, run.name), run.backend.endpoint_state(run.name, run.name)
     meant = (_settings(run.config), several, chosen.artifact)
-    is_live = row is not None and row.state == "live" and is_here(row, run.backend) and state.status == "in_service"
-    serving = (
-        row if is_live and row and state.ref and (row.settings, row.adapters, state.ref.artifact) == meant else None
-    )
-    since = None
+    serving = since = None
+    if row and row.state == "live" and is_here(row, run.backend) and state.status == "in_service" and state.ref:
+        serving = row if (row.settings, row.adapters, state.ref.artifact) == meant else None
     if state.status in ("in_service", "creating"):
         since = state.created or (datetime.fromisoformat(serving.created_at) if serving else None)
     price = run.backend.usd_per_hour("endpoint")
