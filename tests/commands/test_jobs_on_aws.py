@@ -1,7 +1,6 @@
 """A sweep or a batch on SageMaker beside what else happens there: a teardown, a colleague, no free instance."""
 
 import io
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ import pytest
 import stand_in_jobs
 from memory_backend import DONE, RecordingReporter
 from stand_in import Fault, StandIn
-from world import stub_job
+from world import stub_job, stub_scripts
 
 from lorasum.backends.records import TrainSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
@@ -48,8 +47,7 @@ class Watched(RecordingReporter):
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     """An account whose jobs go on until they are stopped."""
-    scripts = tmp_path / "container_scripts"
-    shutil.copytree(paths.container_scripts(), scripts, ignore=shutil.ignore_patterns("engine", "__pycache__"))
+    scripts = stub_scripts(tmp_path / "container_scripts")
     monkeypatch.setattr(paths, "container_scripts", lambda: scripts)
     monkeypatch.setattr(stand_in_jobs.Job, "_execute", lambda job, root, began: job.stopping.wait() and 143)
     with StandIn() as account:

@@ -448,7 +448,7 @@ def test_a_training_too_large_for_its_card_is_refused_before_a_start(
     there.environ["LORASUM_PLANS_FOR_REAL"] = "1"  # by memory_plan.py as a process: the only test that does
     large = shutil.copytree(tiny_model_dir, tmp_path / "large")
     config = json.loads((large / "config.json").read_text())
-    (large / "config.json").write_text(json.dumps(config | {"hidden_size": 8192, "n_head": 64, "n_layer": 32}))
+    (large / "config.json").write_text(json.dumps(config | {"hidden_size": 16384, "n_head": 128, "n_layer": 7}))
     there.config.write_text(there.config.read_text().replace(str(tiny_model_dir), str(large)))
     there.call("prepare")
     before = there.objects()

@@ -263,7 +263,7 @@ def make_world(folder: Path, model: Path, chats: Path, zygote: Zygote, patch: Ca
 def stub_scripts(folder: Path) -> Path:
     """Container scripts for containers that do nothing: few, because each is uploaded."""
     folder.mkdir()
-    for name in (*SERVING_FILES, SERVING_REQUIREMENTS, "requirements-train.txt"):
+    for name in (*SERVING_FILES, SERVING_REQUIREMENTS, "requirements-train.txt", "constraints-train.txt"):
         shutil.copy(REAL / name, folder)
     return folder
 

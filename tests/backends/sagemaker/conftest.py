@@ -1,12 +1,12 @@
 """An account that behaves as SageMaker does, for tests of the backend without a command around it."""
 
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from stand_in import StandIn
+from world import stub_scripts
 
 from lorasum.backends.sagemaker.wheels import serving_wheels, training_wheels
 from lorasum.system import paths
@@ -14,11 +14,8 @@ from lorasum.system import paths
 
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The container's scripts without the engine: no job trains here, and each uploads them into an empty account."""
-    folder = tmp_path_factory.mktemp("scripts") / "container_scripts"
-    return Path(
-        shutil.copytree(paths.container_scripts(), folder, ignore=shutil.ignore_patterns("engine", "__pycache__"))
-    )
+    """Few container scripts: no job trains here, and each uploads them into an empty account."""
+    return stub_scripts(tmp_path_factory.mktemp("scripts") / "container_scripts")
 
 
 @pytest.fixture
