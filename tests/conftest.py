@@ -58,12 +58,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let all workers share the zygotes, which end with this process if it is the first one, and no worker."""
-    import forks
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--workers", type=int, default=0, help="run the tests in so many processes: stand_in/workers.py")
 
-    if not hasattr(config, "workerinput"):
-        config.add_cleanup(forks.share())
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all workers share the zygotes, which end with this process."""
+    import forks
+    from workers import Workers
+
+    config.add_cleanup(forks.share())
+    if count := config.getoption("workers"):
+        config.pluginmanager.register(Workers(count))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -76,6 +82,14 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """Keep it off what a file's tests import, too: our code asks for collections of all objects."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
