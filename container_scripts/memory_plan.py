@@ -30,7 +30,10 @@ _MERGING = 3  # copies of the largest weight in float32 while it is merged: read
 
 def main() -> int:
     """Print what is needed. Returns 0; or 1 if that cannot be told, after saying why on stderr."""
+    from engine.libraries import import_libraries
+
     arguments, folders = parse_arguments(sys.argv[1:]), read_folders(os.environ)
+    import_libraries("none")  # nothing is quantized
     try:
         needs = planned(arguments, folders, json.loads(os.environ[GPU_BYTES]), int(os.environ[PROCESSES]))
     except TrainingError as error:

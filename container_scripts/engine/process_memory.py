@@ -18,7 +18,6 @@ _KEPT = 1.15  # of the activations: freed blocks that the allocator of a CPU kee
 _KEPT_OF_DROPOUT = 0.35  # more of them: each layer makes its mask and the dropped input, and frees both
 _PRODUCT = 600 << 10  # bytes that oneDNN takes for a compiled product, whatever its size (measured)
 _LIBRARIES = 390 << 20  # bytes of a process with torch, transformers and PEFT, and no model
-_BITSANDBYTES = 45 << 20  # imported for a quantized base only
 _TRAINING_HOST_BYTES = 4 << 30  # set aside in main memory for a training process with CUDA's libraries: not measured
 
 
@@ -27,9 +26,8 @@ def process_parts(plan: "Plan", device: str, dtype: torch.dtype) -> dict[str, in
     parts = asdict(plan.memory)
     if device == "cpu":
         kept = _KEPT + (_KEPT_OF_DROPOUT if plan.arguments.lora_dropout else 0)
-        libraries = _LIBRARIES + (_BITSANDBYTES if plan.arguments.quantization != "none" else 0)
         products = products_kept(plan.lengths) * _PRODUCT if dtype is torch.bfloat16 else 0
-        parts["process"] = libraries + round(kept * plan.memory.activations) + products
+        parts["process"] = _LIBRARIES + round(kept * plan.memory.activations) + products
     return parts
 
 

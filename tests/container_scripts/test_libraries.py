@@ -3,8 +3,12 @@
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
+from forks import Zygote
+
+from engine.libraries import _when_called
 from lorasum.data.store import write_split
 from lorasum.data.tokenize_pack import Tokens
 from lorasum.system import paths
@@ -36,3 +40,23 @@ def test_a_training_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None
     write_split(tmp_path / "train", [[Tokens(array("i", [1, 2, 3]), 1)]], 9, "name")
     program = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     assert subprocess.check_output(program, cwd=paths.container_scripts(), text=True).strip() == ""
+
+
+def test_a_quantized_training_imports_no_compiler(trainings: Zygote, tmp_path: Path) -> None:
+    """What trainings are forked from has imported their libraries as they do, for a quantized base."""
+    (tmp_path / "told.py").write_text("import sys; print(*(name in sys.modules for name in sys.argv[1:]))")
+    asked = ["bitsandbytes.nn", "torch._inductor.compile_fx"]
+    assert trainings.start(asked, {}, {}, str(tmp_path / "told.py")).wait().stdout == "True False\n"
+
+
+def test_a_function_is_compiled_when_it_is_called_and_once() -> None:
+    compiled: list[bool] = []
+
+    def compiles(function: Callable[[int], int], dynamic: bool) -> Callable[[int], int]:
+        compiled.append(dynamic)
+        return function
+
+    twice = _when_called(compiles)(dynamic=False)(lambda number: 2 * number)
+    assert compiled == []
+    assert [twice(1), twice(2)] == [2, 4]
+    assert compiled == [False]

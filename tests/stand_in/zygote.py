@@ -89,9 +89,11 @@ def preload() -> None:
 
 def preload_training() -> None:
     """Import what a job imports. Nothing is computed, because threads would not live on in the forks."""
+    from engine.libraries import import_libraries
+
+    import_libraries("int8")
     import bitsandbytes
     import datasets  # noqa: F401
-    import peft
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM
     from warm import warm
@@ -101,7 +103,7 @@ def preload_training() -> None:
 
     torch.set_num_threads(1)
     warm()
-    assert all((bitsandbytes, peft, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, train))
+    assert all((bitsandbytes, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, train))
 
 
 def wait_for_client(program: str, folder: Path) -> None:
