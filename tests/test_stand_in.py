@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import stand_in_container as container
-from forked_containers import ForkedContainer
+from forked_containers import ContainerZygote, ForkedContainer
 from stand_in import Fault, StandIn
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gives no mount namespaces")
@@ -21,6 +21,12 @@ pytestmark = pytest.mark.skipif(not container.possible(), reason="this system gi
 def aws() -> Iterator[StandIn]:
     with StandIn() as stand_in:
         yield stand_in
+
+
+@pytest.fixture
+def forked(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers import no libraries: the toolkit alone takes seconds."""
+    monkeypatch.setattr(aws.aws, "start_container", ContainerZygote().start)
 
 
 def client(aws: StandIn, service: str, attempts: int = 1) -> Any:
@@ -271,6 +277,7 @@ def refused(aws: StandIn, endpoint: str, body: bytes) -> tuple[int, str]:
     return error.value.response["OriginalStatusCode"], error.value.response["OriginalMessage"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
     model(aws, "m", INFERENCE, "image:1")
     sagemaker = client(aws, "sagemaker")
@@ -286,6 +293,7 @@ def test_an_endpoint_serves_through_the_toolkits_handler(aws: StandIn) -> None:
     sagemaker.delete_endpoint(EndpointName="e")
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_model_that_cannot_be_loaded_is_in_service_and_answers_400(aws: StandIn) -> None:
     model(aws, "broken", "def model_fn(model_dir): raise RuntimeError('no such layer')", "image:1")
     client(aws, "sagemaker").create_endpoint(EndpointName="broken", EndpointConfigName="broken")

@@ -60,6 +60,7 @@ def wait_for_container(folder: Path, libraries: frozenset[str]) -> NoReturn:
     output = os.open(request["output"], os.O_WRONLY)
     pid = os.fork()
     if pid == 0:
+        sys.pycache_prefix = str(folder.parent / "compiled")  # for all containers
         be_container(request, output, libraries)
     os.close(output)
     write(folder / "pid", pid)

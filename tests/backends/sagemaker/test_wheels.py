@@ -4,6 +4,7 @@ from pathlib import Path
 
 import aws_backend
 import pytest
+from forked_containers import ContainerZygote
 from stand_in import StandIn
 
 from lorasum.backends.records import EndpointSpec, TrainSpec
@@ -85,6 +86,7 @@ def test_an_endpoint_without_network_installs_them_and_serves(account: StandIn, 
     pin = next(pin for pin in serving_wheels().pins if pin.startswith("safetensors=="))
     for key, text in {"code/inference.py": CODE, "code/requirements.txt": pin, "weights": "w"}.items():
         account.aws.client("s3").put_object(Bucket=account.bucket, Key=f"artifact/{key}", Body=text.encode())
+    account.aws.start_container = ContainerZygote().start
     backend = aws_backend.backend(account, network_isolation=True)
     endpoint = backend.start_endpoint(EndpointSpec("chats", "chats", f"s3://{account.bucket}/artifact/"))
     assert backend.invoke(endpoint, {"inputs": "hi"}, 60) == "no network"
