@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from psutil import Process
 
 _FLAG = "--state-dir"
-NEEDS = ("torch", "transformers", "fastapi", "uvicorn", "psutil")
+NEEDS = ("torch", "transformers", "starlette", "uvicorn", "psutil")
 _POLL = 0.2  # seconds
 _GRACE = 15.0  # seconds from SIGTERM to SIGKILL
 _PING_TIMEOUT = 5.0  # seconds; a busy machine answers late

@@ -21,7 +21,7 @@ from lorasum.shared.requests import read_refusal
 from lorasum.system.files import first_line
 
 if TYPE_CHECKING:
-    from fastapi import Request
+    from starlette.requests import Request
 
 NAMES: Final = (
     *("model_fn", "input_fn", "rows_of", "scheduler", "run", "answers_of", "output_fn"),

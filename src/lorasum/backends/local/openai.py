@@ -21,7 +21,9 @@ from lorasum.backends.local.text_stream import TextStream
 from lorasum.shared.requests import MAX_BODY, read_refusal
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
 
 _log = logging.getLogger("lorasum.server")
 _NOT_AGAIN = {"x-should-retry": "false"}  # OpenAI's clients would ask twice more, and wait as long each time
@@ -153,35 +155,39 @@ def messages_of(given: Any) -> list[dict[str, str]]:
     return [_message(number, one) for number, one in enumerate(given, 1)]
 
 
-def add_routes(app: "FastAPI", handler: Handler, names: Sequence[str]) -> None:
-    """Add the three routes. The model is known by its only name, or its adapters by theirs."""
-    from fastapi import Request, Response
-    from fastapi.responses import JSONResponse
+def routes(handler: Handler, names: Sequence[str]) -> "list[Route]":
+    """The four routes. The model is known by its only name, or its adapters by theirs."""
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
 
     known = {name: {"id": name, "object": "model", "created": 0, "owned_by": "lorasum"} for name in names}
 
-    @app.get("/v1/models")
-    async def models() -> Response:
+    async def models(_: "Request") -> "Response":
         return JSONResponse({"object": "list", "data": list(known.values())})
 
-    @app.get("/v1/models/{name}")
-    async def model(name: str) -> Response:
+    async def model(request: "Request") -> "Response":
+        name = request.path_params["name"]
         if name in known:
             return JSONResponse(known[name])
         status, answer = _refusal(_unknown(name, names), threading.Event())
         return JSONResponse(answer, status_code=status)
 
-    @app.post("/v1/completions")
-    async def completions(request: Request) -> Response:
+    async def completions(request: "Request") -> "Response":
         return await _answered(handler, request, "prompt", names)
 
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
+    async def chat(request: "Request") -> "Response":
         return await _answered(handler, request, "messages", names)
+
+    return [
+        Route("/v1/models", models),
+        Route("/v1/models/{name}", model),
+        Route("/v1/completions", completions, methods=["POST"]),
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+    ]
 
 
 async def _answered(handler: Handler, request: "Request", key: str, names: Sequence[str]) -> "Response":
-    from fastapi.responses import JSONResponse, StreamingResponse
+    from starlette.responses import JSONResponse, StreamingResponse
 
     gone = threading.Event()
     try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from lorasum.shared.requests import MAX_BODY
 
 if TYPE_CHECKING:
-    from fastapi import Request
+    from starlette.requests import Request
 
 TIMEOUT_HEADER = "Lorasum-Timeout"
 """Seconds after which the client stops waiting for its answer."""

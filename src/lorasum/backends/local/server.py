@@ -34,7 +34,9 @@ from lorasum.shared.names import ADAPTERS, BASE_MODEL
 from lorasum.shared.requests import MAX_BODY, refusal_text
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
     from uvicorn import Server
 
 PORT_TAKEN = 98
@@ -48,20 +50,18 @@ _LAST_ANSWER = 5  # seconds a request may still take after SIGTERM
 _log = logging.getLogger("lorasum.server")
 
 
-def create_app(handler: Handler, names: Sequence[str]) -> "FastAPI":
+def create_app(handler: Handler, names: Sequence[str]) -> "Starlette":
     """The two routes of a SageMaker inference container, and OpenAI's, which know the model or its adapters by name."""
-    from fastapi import FastAPI, Request, Response
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
 
     from lorasum.backends.local import guard, openai
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get("/ping")
-    async def ping() -> Response:
+    async def ping(_: "Request") -> Response:
         return Response(status_code=handler.ping_status)
 
-    @app.post("/invocations")
-    async def invocations(request: Request) -> Response:
+    async def invocations(request: "Request") -> Response:
         try:
             async with asyncio.timeout(guard.BODY_WITHIN):
                 body = await read_body(request)
@@ -73,13 +73,13 @@ def create_app(handler: Handler, names: Sequence[str]) -> "FastAPI":
             return _error(503, "the model is not loaded")
         return await _invoked(handler, request, body)
 
-    openai.add_routes(app, handler, names)
-    return app
+    ours = [Route("/ping", ping), Route("/invocations", invocations, methods=["POST"])]
+    return Starlette(routes=[*ours, *openai.routes(handler, names)])
 
 
 async def _invoked(handler: Handler, request: "Request", body: bytes) -> "Response":
     """The handler's answer to one request. Generation ends when the client has left or its time is up."""
-    from fastapi import Response
+    from starlette.responses import Response
 
     accept = request.headers.get("accept", "*/*")
     accept = "application/json" if accept == "*/*" else accept  # as the container's toolkit does
@@ -157,7 +157,7 @@ async def _end_in_time(server: "Server", state_dir: Path) -> None:
 
 
 def _error(status: int, message: str, **headers: str) -> "Response":
-    from fastapi.responses import JSONResponse
+    from starlette.responses import JSONResponse
 
     return JSONResponse({"error": message}, status_code=status, headers=headers)
 
