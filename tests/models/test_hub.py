@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from forks import Ended, Zygote
 from loopback_server import LoopbackServer
 from model_hub import COMMIT, Hub
 
@@ -24,7 +25,11 @@ pytestmark = pytest.mark.slow
 Answers = dict[str, dict[str, Any]]
 
 SCRIPT = """
-import json, sys
+import importlib, json, os, sys
+if "AGAIN" in os.environ:
+    import datasets.config, huggingface_hub.constants
+    for read_when_imported in (huggingface_hub.constants, datasets.config):
+        importlib.reload(read_when_imported)
 from dataclasses import asdict
 from lorasum.backends.local.backend import LocalBackend
 from lorasum.commands.prepare import prepare
@@ -59,8 +64,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, tiny_cha
         }
 
 
-def prepare_each(env: dict[str, str], cases: dict[str, dict[str, Any]]) -> Answers:
-    """Prepare the cases one after another, in a process of their own: the libraries read `env` when imported."""
+def prepare_each(env: dict[str, str], cases: dict[str, dict[str, Any]], clients: Zygote | None = None) -> Answers:
+    """Prepare the cases one after another, in a process of their own: the libraries read `env` when imported.
+
+    A fork of `clients`, which has imported them, reads it again.
+    """
     configs = {
         name: {
             "name": "r",
@@ -69,8 +77,14 @@ def prepare_each(env: dict[str, str], cases: dict[str, dict[str, Any]]) -> Answe
         }
         for name, case in cases.items()
     }
-    command = [sys.executable, "-c", SCRIPT, json.dumps(configs)]
-    done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    script = Path(env["LORASUM_HOME"]).with_name("prepare_each.py")
+    script.write_text(SCRIPT)
+    done: Ended | subprocess.CompletedProcess[str]
+    if clients:
+        done = clients.start([json.dumps(configs)], {**os.environ, **env, "AGAIN": "1"}, {}, str(script)).wait()
+    else:
+        command = [sys.executable, str(script), json.dumps(configs)]
+        done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
     assert done.stderr == "", "the libraries' own talk reaches the screen"
     answers: Answers = json.loads(done.stdout)
     return answers
@@ -159,17 +173,17 @@ for download in (base_download.download_description, base_download.download_base
     assert done.stdout.splitlines() == ["['config.json']", "['config.json', 'model.safetensors']"]
 
 
-def test_what_is_pinned_and_downloaded_needs_no_hub(hub: dict[str, str], online: Answers) -> None:
+def test_what_is_pinned_and_downloaded_needs_no_hub(hub: dict[str, str], online: Answers, clients: Zygote) -> None:
     pinned = {"model": PINNED["model"], "data": {**PINNED["data"], "max_length": 300}}
     other = {"model": PINNED["model"], "data": {"revision": "b" * 40}}
-    offline = prepare_each({**hub, "HF_HUB_OFFLINE": "1"}, {"pinned": pinned, "other": other, "branch": {}})
+    offline = prepare_each({**hub, "HF_HUB_OFFLINE": "1"}, {"pinned": pinned, "other": other, "branch": {}}, clients)
     assert offline["pinned"]["manifest"]["splits"]["train"]["examples"] == 12
     assert "is not downloaded at bbbbbbbbbbbb" in offline["other"]["message"]
     assert "the hub cannot be reached" in offline["branch"]["message"]
     assert offline["branch"]["error"] == "DataError", "it is never reached with this variable"
 
 
-def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model_dir: Path) -> None:
+def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model_dir: Path, clients: Zygote) -> None:
     """Without the libraries' tries, which take half a minute for each file and print two lines each (prepare_each)."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -179,14 +193,14 @@ def test_a_hub_that_is_not_there_is_said_at_once(hub: dict[str, str], tiny_model
             "dataset": {"model": {"id": str(tiny_model_dir)}, "data": PINNED["data"]},
             "branch": {},
         }
-        answers = prepare_each({**hub, **nowhere}, cases)
+        answers = prepare_each({**hub, **nowhere}, cases, clients)
     for name, what in {"both": "model 'me/model'", "dataset": "dataset 'me/chats'", "branch": "dataset"}.items():
         assert f"hub {what}" in answers[name]["message"]
         assert answers[name]["error"] == "HubOutageError"
         assert "the hub cannot be reached" in answers[name]["message"]
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(hub: dict[str, str], online: Answers) -> None:
+def test_a_hub_that_does_not_answer_is_asked_once(hub: dict[str, str], online: Answers, clients: Zygote) -> None:
     """Where a network swallows packets, each further question would wait for seconds."""
     asked = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -203,7 +217,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(hub: dict[str, str], online: A
         Thread(target=hang_up, daemon=True).start()
         nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}"}
         cases = {"pinned": {**PINNED, "data": {**PINNED["data"], "max_length": 290}}, "branch": {}}
-        answers = prepare_each({**hub, **nowhere}, cases)
+        answers = prepare_each({**hub, **nowhere}, cases, clients)
     assert answers["pinned"]["manifest"]["splits"]["train"]["examples"] == 12
     assert "the hub cannot be reached" in answers["branch"]["message"]
     assert len(asked) == 1
