@@ -66,6 +66,18 @@ def trained(
         return there.made(tmp_path_factory.mktemp("trained") / "home")
 
 
+@pytest.fixture(scope="module")
+def stub_trained(make: Callable[..., Account], prepared: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The same, after a job whose container did nothing."""
+    folder = tmp_path_factory.mktemp("stub-trained")
+    with StandIn() as aws, pytest.MonkeyPatch.context() as patch:
+        stub_containers(patch.setattr)
+        there = make(aws, made=prepared)
+        there.environ["LORASUM_STUB_SCRIPTS"] = str(stub_scripts(folder / "scripts"))
+        there.call("train")
+        return there.made(folder / "home")
+
+
 @pytest.fixture
 def account(make: Callable[..., Account], containers: ContainerZygote) -> Iterator[Callable[..., Account]]:
     """Make an account, as `make` does, and close it after the test."""

@@ -25,10 +25,9 @@ ENDS = ("--set", "sagemaker.scheduler_role=Ends")
 
 
 @pytest.fixture
-def there(account: Callable[..., Account], prepared: Made) -> Account:
+def there(account: Callable[..., Account], stub_trained: Made) -> Account:
     """A user who has trained."""
-    user = account(made=prepared)
-    user.call("train")
+    user = account(made=stub_trained)
     user.aws.aws.create_role("Ends", SCHEDULER)
     return user
 

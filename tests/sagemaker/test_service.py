@@ -56,6 +56,7 @@ def test_a_run_in_china_has_its_partition_in_every_name(make: Callable[..., Acco
         assert there.objects() == []
 
 
+@pytest.mark.usefixtures("stubs")
 @pytest.mark.parametrize(
     ("settings", "fault", "error", "hint"),
     [
@@ -111,12 +112,10 @@ def test_throttling_of_every_call_and_a_lost_answer_start_one_job(
     ],
 )
 def test_a_login_that_expires_names_what_may_run(
-    account: Callable[..., Account], prepared: Made, verb: str, calls: str, skip: int, what: str
+    account: Callable[..., Account], prepared: Made, stub_trained: Made, verb: str, calls: str, skip: int, what: str
 ) -> None:
     """It was said to have failed, for 0 USD, or nothing was said of it; and it ran."""
-    there = account(made=prepared)
-    if verb == "deploy":
-        there.call("train")
+    there = account(made=stub_trained if verb == "deploy" else prepared)
     there.aws.faults = [Fault(calls, "expired", skip=skip)]
     ended = there.run(verb)
     assert ended.code == 2
@@ -131,10 +130,9 @@ def test_a_login_that_expires_names_what_may_run(
 
 
 @pytest.mark.usefixtures("stubs")
-def test_a_watch_goes_on_through_an_outage(account: Callable[..., Account], prepared: Made) -> None:
-    there = account(made=prepared)
-    for verb in ("train", "deploy"):
-        there.call(verb)
+def test_a_watch_goes_on_through_an_outage(account: Callable[..., Account], stub_trained: Made) -> None:
+    there = account(made=stub_trained)
+    there.call("deploy")
     there.environ["AWS_MAX_ATTEMPTS"] = "1"
     there.aws.calls.clear()
     watching = there.start("status", "--watch", "1")
@@ -149,9 +147,9 @@ def test_a_watch_goes_on_through_an_outage(account: Callable[..., Account], prep
 
 @pytest.mark.usefixtures("stubs")
 def test_an_update_is_in_place_and_a_failed_one_changes_nothing(
-    account: Callable[..., Account], prepared: Made
+    account: Callable[..., Account], stub_trained: Made
 ) -> None:
-    there = account(made=prepared)
+    there = account(made=stub_trained)
     sagemaker = there.aws.sagemaker
     first = there.call("train")["artifact"]
     _break(there, first)
@@ -326,12 +324,11 @@ def test_a_running_job_costs_what_it_is_billed_for(account: Callable[..., Accoun
 @pytest.mark.usefixtures("stubs")
 @pytest.mark.parametrize("kind", ["denied", "error"])
 def test_no_log_keeps_a_failed_job_from_its_teardown(
-    account: Callable[..., Account], prepared: Made, kind: str
+    account: Callable[..., Account], stub_trained: Made, kind: str
 ) -> None:
-    there = account(made=prepared)
+    there = account(made=stub_trained)
     there.environ["AWS_MAX_ATTEMPTS"] = "1"
-    for verb in ("train", "deploy"):
-        there.call(verb)
+    there.call("deploy")
     there.call("train", "--no-wait", *BAD)
     list(there.aws.sagemaker.jobs.values())[-1].join()
     there.aws.faults = [Fault("^logs ", kind)]
@@ -352,11 +349,12 @@ def test_whoever_may_not_read_logs_hears_why_a_job_failed(account: Callable[...,
 
 
 @pytest.mark.usefixtures("stubs")
-def test_without_a_config_what_runs_is_asked_about_and_removed(account: Callable[..., Account], prepared: Made) -> None:
-    there = account(made=prepared)
+def test_without_a_config_what_runs_is_asked_about_and_removed(
+    account: Callable[..., Account], stub_trained: Made
+) -> None:
+    there = account(made=stub_trained)
     sagemaker = there.aws.sagemaker
-    for verb in ("train", "deploy"):
-        there.call(verb)
+    there.call("deploy")
     there.config.unlink()
     there.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
     key, there.environ["AWS_ACCESS_KEY_ID"] = there.environ["AWS_ACCESS_KEY_ID"], ""
@@ -382,9 +380,8 @@ def _endpoint(ended: Ended) -> Any:
 
 
 @pytest.mark.usefixtures("stubs")
-def test_deploy_asks_before_money_is_spent_unless_told_yes(account: Callable[..., Account], prepared: Made) -> None:
-    there = account(made=prepared)
-    there.call("train")
+def test_deploy_asks_before_money_is_spent_unless_told_yes(account: Callable[..., Account], stub_trained: Made) -> None:
+    there = account(made=stub_trained)
     terminal, user = pty.openpty()
     os.write(terminal, b"n\nn\n")
     refused = there.run("deploy", "--for", "4h", terminal=os.ttyname(user))

@@ -38,11 +38,12 @@ BAD = ("--set", "training.engine.attention=flex")
 
 @dataclass(frozen=True)
 class Made:
-    """All that a user has after a verb: a copy of the home, the bucket's objects, and the jobs that have ended."""
+    """All that a user has after a verb: a copy of the home, the bucket's objects, ended jobs, and tags."""
 
     home: Path
     objects: Mapping[str, bytes]
     jobs: Mapping[str, Job]
+    tags: Mapping[str, Any]
 
 
 class Account:
@@ -109,7 +110,8 @@ class Account:
     def made(self, folder: Path) -> Made:
         """What there is now; the home is copied to `folder`."""
         objects = self.aws.aws.stored(self.aws.bucket)
-        return Made(Path(shutil.copytree(self.home, folder)), objects, dict(self.aws.sagemaker.jobs))
+        sagemaker = self.aws.sagemaker
+        return Made(Path(shutil.copytree(self.home, folder)), objects, dict(sagemaker.jobs), dict(sagemaker.tags))
 
     def have(self, made: Made) -> None:
         """Begin with what was made in another account, as if this one had made it."""
@@ -119,3 +121,4 @@ class Account:
         for name, job in made.jobs.items():
             self.aws.sagemaker.jobs[name] = own = copy.copy(job)
             own.description = copy.deepcopy(job.description)
+        self.aws.sagemaker.tags |= copy.deepcopy(made.tags)
