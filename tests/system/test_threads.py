@@ -22,7 +22,7 @@ moments, met = random.Random(5), 0
 for _ in range(150):
     called = {"as_they_end": threads.as_they_end, "in_order": threads.in_order}[sys.argv[1]]
     try:
-        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0001, 0.03))
+        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0001, 0.01))
         try:
             for _ in called(lambda number: number, range(50_000), 2):
                 pass
