@@ -36,6 +36,12 @@ _REFUSE_ABOVE = 1.1  # of the free memory: the estimate's error is smaller
 _estimated = lru_cache(64)(estimate)  # GPUs of several sizes are planned for: the forward pass is that of all
 
 
+@lru_cache(16)
+def _layers(base: Path) -> int:
+    """How many layers can recompute their activations."""
+    return recompute_layers(skeleton(base), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The settings with which a training fits into memory."""
@@ -132,8 +138,7 @@ class _Planner:
 
     @property
     def layers(self) -> int:
-        """How many layers can recompute their activations."""
-        return recompute_layers(skeleton(self.base), 0)
+        return _layers(self.base)
 
     def plan(self, shared: bool) -> Plan:
         """The best plan with a whole or a shared base model, whether it fits or not.
