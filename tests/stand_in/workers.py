@@ -34,8 +34,8 @@ class Workers:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         torch = sys.modules.get("torch")
-        if session.config.option.collectonly or session.testsfailed or (torch and torch.cuda.is_initialized()):
-            return None  # pytest lists or refuses as ever; and CUDA does not live on in a fork
+        if session.config.option.collectonly or session.testsfailed or (torch and torch.cuda.is_available()):
+            return None  # pytest lists or refuses as ever; and CUDA, which this has begun, does not live on in a fork
         files = _files(session.items)
         try:
             for _ in range(self.count):
