@@ -78,8 +78,9 @@ class InMemoryBackend:
     def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
         return {"serve": spec.artifact}
 
-    def start_training(self, spec: TrainSpec) -> JobRef:
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
         self._call("start_training")
+        asking()
         self.jobs[spec.job_name] = JobState("running")
         self.made[spec.job_name] = self.scripts
         self.specs[spec.job_name] = spec
@@ -150,8 +151,9 @@ class InMemoryBackend:
         self._call("fetch_artifact")
         return Path(self.artifact(job))
 
-    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] = lambda: None) -> EndpointRef:
         self._call("start_endpoint")
+        asking()
         self.endpoints[spec.name] = EndpointRef(spec.name, f"url:{spec.name}", spec.artifact, self.load_seconds)
         self.before.get("endpoint_started", lambda: None)()
         return self.endpoints[spec.name]

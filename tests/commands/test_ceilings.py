@@ -28,9 +28,9 @@ def specs(backend: InMemoryBackend) -> list[TrainSpec]:
     started: list[TrainSpec] = []
     start = backend.start_training
 
-    def remember(spec: TrainSpec) -> JobRef:
+    def remember(spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
         started.append(spec)
-        return start(spec)
+        return start(spec, asking)
 
     backend.start_training = remember  # type: ignore[method-assign]
     return started

@@ -229,9 +229,10 @@ def test_an_unseen_endpoint_may_be_there_for_a_quarter_of_an_hour(
     """A look forgot it. SageMaker then showed it, and nothing asked about it any more."""
 
     def unseen() -> None:
+        backend.endpoints.clear()
         raise UnseenError("asked for, and not shown", "look")
 
-    backend.before.update(start_endpoint=unseen, delete_endpoint=unseen)
+    backend.before.update(endpoint_started=unseen, delete_endpoint=unseen)
     with pytest.raises(UnseenError):
         deploy(context(trained, backend, ledger))
     for hours, state in ((0.2, "intended"), (0.1, "gone")):

@@ -38,10 +38,10 @@ class Trainings(InMemoryBackend):
         self.most_at_once = 0
         self.done = DONE
 
-    def start_training(self, spec: TrainSpec) -> JobRef:
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
         self.ranks[spec.job_name] = float(spec.hyperparameters["lora_r"])
         self.limits = {**getattr(self, "limits", {}), spec.job_name: spec.max_seconds}
-        started = super().start_training(spec)
+        started = super().start_training(spec, asking)
         running = [name for name, state in self.jobs.items() if state.status == "running"]
         self.most_at_once = max(self.most_at_once, len(running))
         return started
@@ -318,8 +318,8 @@ class KeptWarm(Trainings):
         self.cold_starts = 0
         self.looks: dict[str, int] = {}
 
-    def start_training(self, spec: TrainSpec) -> JobRef:
-        started = super().start_training(spec)
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
+        started = super().start_training(spec, asking)
         if self.jobs[spec.job_name].status == "running":
             self.jobs[spec.job_name] = JobState("running", pending=True)
         return started

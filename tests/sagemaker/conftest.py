@@ -16,6 +16,7 @@ from forked_containers import ContainerZygote
 from forks import Zygote
 from stand_in import StandIn
 from stand_in_aws import Aws
+from stand_in_scheduler import SERVICE as SCHEDULER
 from world import StubServer, stub_containers, stub_job, stub_scripts
 
 
@@ -84,6 +85,14 @@ def account(make: Callable[..., Account], containers: ContainerZygote) -> Iterat
     with StandIn() as aws:
         aws.aws.start_container = containers.start
         yield partial(make, aws)
+
+
+@pytest.fixture
+def there(account: Callable[..., Account], stub_trained: Made) -> Account:
+    """A user who has trained."""
+    user = account(made=stub_trained)
+    user.aws.aws.create_role("Ends", SCHEDULER)
+    return user
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Endpoints that others depend on: what serves stays, what is billed goes first, and limits are not renewed."""
 
 import json
-import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,23 +11,13 @@ from typing import Any
 
 import pytest
 import waiting
-from account import Account, Made
-from forks import Client
+from account import Account
 from stand_in import Fault, StandIn
-from stand_in_scheduler import SERVICE as SCHEDULER
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("stubs")]
 
 ANOTHER = ("--set", "sagemaker.environment={WORDS: many}")
 ENDS = ("--set", "sagemaker.scheduler_role=Ends")
-
-
-@pytest.fixture
-def there(account: Callable[..., Account], stub_trained: Made) -> Account:
-    """A user who has trained."""
-    user = account(made=stub_trained)
-    user.aws.aws.create_role("Ends", SCHEDULER)
-    return user
 
 
 @pytest.fixture
@@ -136,36 +124,6 @@ def test_an_update_right_after_anothers_first_deploy_is_undone(
     assert deletions(there.aws) == 0
     there.aws.faults = []
     assert there.call("deploy")["reused"]
-
-
-def test_ctrl_c_deletes_an_endpoint_that_is_shown_late(there: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was taken for one that was never created, and was billed without end."""
-    create, started = there.aws.sagemaker.CreateEndpoint, list[Client]()
-    there.aws.sagemaker.late_looks = 4
-
-    def interrupted(request: dict[str, Any]) -> dict[str, Any]:
-        created = create(request)
-        waiting.until(lambda: bool(started))
-        os.kill(started[0].pid, signal.SIGINT)
-        return created
-
-    monkeypatch.setattr(there.aws.sagemaker, "CreateEndpoint", interrupted)
-    started.append(there.start("deploy"))
-    assert started[0].wait().interrupted()
-    assert deletions(there.aws)
-    assert there.aws.sagemaker.call("ListEndpoints", {}) == {"Endpoints": []}
-
-
-def test_an_endpoint_that_is_not_shown_stays_on_record(there: Account) -> None:
-    there.aws.sagemaker.late_looks = 1000
-    said = there.run("deploy")
-    assert said.code == 5
-    assert "was asked to create endpoint tiny, and does not show it" in said.stderr
-    assert "endpoint tiny may be running, and billed, until `lorasum teardown` removes it" in said.stderr
-    assert there.run("status").code == 3, "the error's hint"
-    there.aws.sagemaker.endpoints["tiny"].late = 0, None
-    assert there.run("status").code == 3
-    assert there.call("teardown", "--yes")["removed"]
 
 
 def test_an_endpoint_that_has_failed_is_told_of_until_it_is_gone(there: Account) -> None:

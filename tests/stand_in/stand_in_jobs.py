@@ -14,6 +14,7 @@ from typing import Any
 
 from stand_in_aws import Aws
 from stand_in_checkpoints import CheckpointSync
+from stand_in_rules import RefusalError
 
 from shared.names import WARM_CACHE
 
@@ -47,6 +48,8 @@ class Job(threading.Thread):
         self._take_warm = take_warm
         self.cache: Path | None = None
         """The folder of a warm instance that each of its jobs finds again."""
+        self.late = 0
+        """How often it is not shown yet."""
         self.stopping = threading.Event()
         self.interrupted = threading.Event()
         self.root = Path()
@@ -86,6 +89,13 @@ class Job(threading.Thread):
         """Whether it runs on an instance of this type, bought in this way."""
         asked = (self._instance, self.request.get("EnableManagedSpotTraining", False))
         return self.description["TrainingJobStatus"] == "InProgress" and asked == (instance, spot)
+
+    def shown(self) -> dict[str, Any]:
+        """What DescribeTrainingJob answers now."""
+        self.late, looks = max(self.late - 1, 0), self.late
+        if looks:
+            raise RefusalError("ValidationException", "Requested resource not found.")
+        return self.description
 
     def stop(self) -> None:
         self.description["TrainingJobStatus"] = "Stopping"

@@ -39,7 +39,7 @@ class Operations:
         self.may_deregister = True
         """Whether the user may turn autoscaling off, which SageMaker does for them when they delete an endpoint."""
         self.late_looks = 0
-        """How often what was created or updated, of endpoints, is not shown yet."""
+        """How often a job or an endpoint that was created, or an endpoint's update, is not shown yet."""
         self._lock = threading.RLock()
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -69,11 +69,12 @@ class Operations:
         warm = self._quota(f"{instance} for training warm pool usage") > 0
         network, take = self._has_network(request), partial(self._take_warm, request)
         self.jobs[name] = Job(request, arn, self.aws, instance, warm, network, take)
+        self.jobs[name].late = self.late_looks
         self.jobs[name].start()
         return {"TrainingJobArn": arn}
 
     def DescribeTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._job(request).description
+        return self._job(request).shown()
 
     def StopTrainingJob(self, request: dict[str, Any]) -> None:
         job = self._job(request)
@@ -96,7 +97,7 @@ class Operations:
         return {"TrainingJobArn": job.description["TrainingJobArn"]}
 
     def ListTrainingJobs(self, request: dict[str, Any]) -> dict[str, Any]:
-        rows = [job.description for job in self.jobs.values()]
+        rows = [job.description for job in self.jobs.values() if job.late == 0]
         if status := request.get("StatusEquals"):
             rows = [row for row in rows if row["TrainingJobStatus"] == status]
         if status := request.get("WarmPoolStatusEquals"):

@@ -4,7 +4,7 @@ Commands write the ledger around these calls; only `cli/backends.py` picks a bac
 and after a crash at any point in between.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,9 @@ def is_active(backend: "Backend", job: JobRef) -> bool:
     return backend.training_state(job).status == "running" or backend.is_warm(job)
 
 
+def _nothing() -> None: ...
+
+
 class Backend(Protocol):
     """Where training jobs and endpoints live."""
 
@@ -94,13 +97,17 @@ class Backend(Protocol):
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
         """The request that `start_training` would send; None if a job needs none. Creates nothing."""
 
-    def start_training(self, spec: TrainSpec) -> JobRef:
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = _nothing) -> JobRef:
         """Start the job, or adopt it when a job of this name is already running.
 
         A job of this name that stopped or failed is started again and resumes from its newest checkpoint.
 
+        Args:
+            asking: called just before the call that creates it, where what was created may be shown late.
+
         Raises:
             BackendError: the job could not be started; nothing is left running.
+            UnseenError: nobody knows whether it was created.
         """
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:
@@ -179,11 +186,14 @@ class Backend(Protocol):
     def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
         """What `start_endpoint` would send or start for a first endpoint, by operation. Creates nothing."""
 
-    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] = _nothing) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
 
         One of this name that serves another artifact is replaced. What that served is kept where the backend can,
         until `confirm_endpoint` or `restore_endpoint` is called.
+
+        Args:
+            asking: as for `start_training`.
 
         Raises:
             BackendError: it did not start in `spec.startup_timeout`, or its port is taken; the message holds the

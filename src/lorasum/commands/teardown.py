@@ -279,11 +279,11 @@ def _left(held: HeldRun) -> list[RunResource]:
     for row in here:
         reconcile(held, row)
     listed = held.backend.live(held.name)
-    names = [running.name for running in listed]
+    names = [running.name for running in listed if not running.free_rest]
     unlisted = [row for row in _open(held)[0] if row.name not in names]
     return [
         *(_told(held, running, _RUNS) for running in listed),
-        *(RunResource.of_row(row, _RUNS) for row in unlisted),
+        *(RunResource.of_row(row, row.reason if row.state == "intended" and row.reason else _RUNS) for row in unlisted),
         *map(_elsewhere, elsewhere),
     ]
 

@@ -203,7 +203,9 @@ def _interrupted(run: RunContext, planned: PlannedJob, seen: _Seen) -> NoReturn:
     name, backend = seen.job or _being_started(run, planned.spec.job_name), run.backend
     if not backend.stops_on_interrupt:
         if not seen.job and not _was_started(run, name):  # still on record as intended, should it appear after all
-            raise InterruptedRunError(f"interrupted before job {name} was started", "the same command starts it")
+            row = run.ledger.find(TrainingJob, run.name, name)
+            how = "while job {} was started: it may still appear" if row and row.asked else "before job {} was started"
+            raise InterruptedRunError(f"interrupted {how.format(name)}", "the same command starts it, or follows it")
         raise InterruptedRunError(
             f"no longer following job {name}, which continues {seen.step}",
             "the same command follows it again; `lorasum teardown` stops it",

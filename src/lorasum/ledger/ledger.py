@@ -58,7 +58,8 @@ class Ledger:
     def intend(self, resource: Row) -> Row:
         """Record that something is about to be created. The call that creates it comes after this one has returned.
 
-        Returns what was recorded: `resource` as intended, and since when.
+        Returns what was recorded: `resource` as intended, and since when. If an earlier command may have asked for it,
+        and nobody knows what came of that, that stays on record.
 
         Raises:
             LorasumError: something of this name is running elsewhere, on another backend or in another account or
@@ -70,6 +71,8 @@ class Ledger:
             before = _read_one(db, row)
             if before and not isinstance(before, Dataset) and before.is_open:
                 _refuse_elsewhere(before, row)
+            if before and before.state == "intended":
+                row = replace(row, asked=before.asked)
             _write(db, row)
         return row
 

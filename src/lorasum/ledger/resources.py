@@ -24,7 +24,8 @@ class Resource:
     Attributes:
         account_and_region: where on the backend it is; empty on the user's own machine.
         access: the keys of the config by which it is reached there, such as region and profile; none on this machine.
-        reason: one line on why it stopped, failed or is gone.
+        reason: one line on why it stopped, failed or is gone, or is only intended.
+        asked: whether the backend may have been asked to create it.
         usd_per_hour: its price while it runs; None if that is unknown.
         usd_before: what earlier ones of this name, such as attempts of a job, had cost then; None if that is unknown.
         usd_total: `usd_before` plus its own cost, a job's so far and an endpoint's at its end; None where unknown.
@@ -40,6 +41,7 @@ class Resource:
     account_and_region: str = ""
     access: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    asked: bool = False
     usd_per_hour: float | None = 0.0
     usd_before: float | None = 0.0
     usd_total: float | None = None
@@ -69,8 +71,7 @@ class Origin:
         fingerprint: that dataset's.
         template: the prompt template.
         control_tokens: texts that the tokenizer reads as control tokens. In a dialogue they are escaped.
-        model: location of the base model, as transformers takes it.
-        model_revision: of a hub model; empty otherwise.
+        model: location of the base model, as transformers takes it; `model_revision` is that of a hub model, or empty.
     """
 
     template: str
@@ -100,7 +101,7 @@ class TrainingJob(Resource):
 
     Attributes:
         asked_as: the name that its config, data and model come to. Its own is another if it was made `--again`.
-        location: the backend's address of its newest attempt (folder, ARN); empty before it was started.
+        location: the backend's address of its newest attempt (folder, ARN); empty before the first was started.
         artifact: folder or URI of its artifact; empty before it completed.
         warm: whether its instance is kept, and billed, after its end.
         figures: its duration, losses and speed, from its `done` event.
@@ -160,6 +161,7 @@ class Endpoint(Resource):
         artifact: what it serves.
         job: the training job that made the artifact; empty for a base model.
         settings: the config's sections that decide about the endpoint, as JSON with sorted keys.
+        mark: of the start that made it, by which it is told from one that another client has started.
         location: its address (URL, ARN); empty before it was started.
         expires_at: when its time is over, with its zone; None if it has no end.
         ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
@@ -174,6 +176,7 @@ class Endpoint(Resource):
     origin: Origin
     job: str = ""
     settings: str = ""
+    mark: str = ""
     location: str = ""
     expires_at: datetime | None = None
     ends_itself: bool = False
@@ -268,13 +271,12 @@ def _reader(kind: str) -> "TypeAdapter[Resource]":
 
 
 def _unreadable(columns: Mapping[str, object], stored: str, why: str) -> Unreadable:
-    state: ResourceState = "gone" if columns["state"] == "gone" else "unreadable"
     place, access = _place(stored)
     return Unreadable(
         run=str(columns["run"]),
         name=str(columns["name"]),
         backend=str(columns["backend"]),
-        state=state,
+        state="gone" if columns["state"] == "gone" else "unreadable",
         account_and_region=place,
         access=access,
         reason=why,

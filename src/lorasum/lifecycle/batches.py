@@ -63,6 +63,7 @@ def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:
         backend=held.backend.name,
         account_and_region=held.backend.account_and_region,
         access=held.backend.access,
+        location=known.location if known else "",
         usd_per_hour=held.backend.usd_per_hour("batch_job"),
         usd_before=held.backend.training_usd(known) if known else 0.0,
     )

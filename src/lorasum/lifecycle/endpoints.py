@@ -4,17 +4,17 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.errors import BackendError, NoAnswerError, UnseenError
+from lorasum.errors import BackendError, NoAnswerError
 from lorasum.formatting import clock
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin
-from lorasum.lifecycle import expiry
+from lorasum.lifecycle import expiry, unseen
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.teardowns import TornDownError
 from lorasum.lock import HeldRun
@@ -25,8 +25,6 @@ from lorasum.system.signals import clean_up
 PROBE: Final = "Ana: Are we still meeting at six?\nBen: Yes, at the station. Don't be late!"
 """A dialogue that a new endpoint summarises before it counts as in service."""
 _BETWEEN_PROBES = 5.0  # seconds
-_SHOWN_LATE: Final = timedelta(minutes=15)
-"""How long an endpoint that was asked for and is not shown counts as one that may yet be."""
 
 
 def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[EndpointRef], object]) -> Endpoint:
@@ -43,20 +41,18 @@ def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[End
     """
     before = _known(held, spec.name)
     earlier = held.backend.endpoint_state(held.name, spec.name)
-    spec = replace(spec, mark=secrets.token_hex(8))
-    row = held.ledger.intend(replace(row, usd_before=spent(held.backend, before, earlier, held.ledger.now())))
+    killed = before.mark if before and before.state == "intended" else ""  # what that start has asked for is ours
+    spec = replace(spec, mark=killed or secrets.token_hex(8))
+    total = spent(held.backend, before, earlier, held.ledger.now())
+    row = held.ledger.intend(replace(row, mark=spec.mark, usd_before=total))
     try:
         row = expiry.arrange(held, row, row.expires_at, None if earlier.status == "absent" else before)
-        endpoint = held.backend.start_endpoint(spec)
+        endpoint = held.backend.start_endpoint(spec, lambda: unseen.asking(held.ledger, row))
         _until_answered(held, endpoint, probe)
         live = held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
-        try:
-            clean_up(lambda: _undo(held, earlier, before, row, spec.mark, reason))
-        except UnseenError as unseen:
-            held.ledger.save(replace(row, reason=unseen.message))
-            raise
+        clean_up(lambda: _undo(held, earlier, before, row, reason))
         raise
     _tidy_up(held, row)
     return live
@@ -129,8 +125,7 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
         why = f"its time was over at {clock(row.expires_at, now)}, and it ended by itself"
         held.ledger.save(replace(row, state="gone", reason=why, usd_total=cost(row, row.expires_at)))
     elif state.status == "absent":
-        unseen = row.state == "intended" and row.reason  # only `start` gives an intended one a reason
-        if not unseen or now - datetime.fromisoformat(row.updated_at) > _SHOWN_LATE:
+        if not unseen.stays(held.ledger, row):
             held.ledger.save(replace(row, state="gone"))
     elif state.status == "failed":
         record = held.ledger.note if row.state == "failed" else held.ledger.save
@@ -214,7 +209,6 @@ def _undo(
     earlier: EndpointState,
     before: Endpoint | None,
     row: Endpoint,
-    mark: str,
     error: BaseException,
 ) -> None:
     """Delete an endpoint that has not answered. One that served before this command goes on serving, unless its run
@@ -223,11 +217,11 @@ def _undo(
     Args:
         earlier: the state of the endpoint of this name before the command.
         before: its row in the ledger before the command; `row` is that of now.
-        mark: of what this command starts.
     """
     torn_down = isinstance(error, TornDownError)
+    existed = False
     if is_first := earlier.status == "absent":
-        held.backend.delete_endpoint(held.name, row.name, "" if torn_down else mark)
+        existed = held.backend.delete_endpoint(held.name, row.name, "" if torn_down else row.mark)
         earlier = held.backend.endpoint_state(held.name, row.name)  # there is one where another client has started it
     served = earlier.ref if earlier.status in ("in_service", "creating") else None
     if served and not torn_down and (now := _goes_on(held, served, before, row)):
@@ -241,7 +235,9 @@ def _undo(
         held.reporter.warn(f"endpoint {row.name} keeps running, and is billed, with {now.artifact}")
         return
     if not is_first:
-        held.backend.delete_endpoint(held.name, row.name)
+        existed = held.backend.delete_endpoint(held.name, row.name)
+    if row.asked and not existed:
+        return  # what a killed command has asked for may yet be shown
     total = cost(row, held.ledger.now())  # at most: when the instance started is not known
     held.ledger.save(replace(row, state="failed", reason=first_line(error), usd_total=total))
 

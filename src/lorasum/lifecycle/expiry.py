@@ -8,7 +8,7 @@ from lorasum.config.schema import Config, DeployConfig
 from lorasum.context import RunContext
 from lorasum.errors import BackendError, LorasumError
 from lorasum.formatting import clock
-from lorasum.ledger.resources import Endpoint, Resource, TrainingJob, Unreadable
+from lorasum.ledger.resources import Dataset, Endpoint, Resource, Unreadable
 from lorasum.lifecycle.limits import endpoint_end
 from lorasum.lock import HeldRun
 
@@ -108,7 +108,7 @@ def alarm(row: Resource, now: datetime, was_asked: bool, is_busy: bool = False) 
         was_asked: whether the backend was asked about it just now.
         is_busy: whether it was not, because another command is at work on its run.
     """
-    if not row.is_open or not isinstance(row, Endpoint | TrainingJob | Unreadable):
+    if not row.is_open or isinstance(row, Dataset):
         return ""
     if isinstance(row, Endpoint) and row.expires_at is not None and now > row.expires_at + LATE:
         runs = "still runs" if was_asked else "may still run: nobody asked"

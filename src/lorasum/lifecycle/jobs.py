@@ -9,6 +9,7 @@ from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobState, JobStatus, TrainSpec
 from lorasum.errors import LorasumError, UnseenError
 from lorasum.ledger.resources import NO_FIGURES, OPEN, BatchJob, ResourceState, TrainingJob
+from lorasum.lifecycle import unseen
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.base_answers import given_summaries
 from lorasum.lifecycle.lookup import find_job, recorded
@@ -83,11 +84,10 @@ def launch(held: HeldRun, row: Job, spec: TrainSpec, message: str) -> JobRef:
     row = held.ledger.intend(row)
     held.reporter.step(message)
     try:
-        reference = held.backend.start_training(spec)
-    except UnseenError:  # it stays on record as intended
-        raise
+        reference = held.backend.start_training(spec, lambda: unseen.asking(held.ledger, row))
     except LorasumError as error:
-        held.ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
+        if not (row.asked or isinstance(error, UnseenError)):  # else it may yet be shown
+            held.ledger.save(replace(row, state="failed", reason=error.message, usd_total=row.usd_before))
         raise
     held.ledger.save(replace(row, state="live", location=reference.location))
     return reference
@@ -103,8 +103,12 @@ def reconcile(held: HeldRun, kind: type[Job], name: str, done: DoneEvent | None 
     if row is None:
         raise LorasumError(f"the ledger knows no {kind.kind} {name!r} of run {held.name!r}", "run `lorasum status`")
     job = held.backend.find_training(held.name, name)
+    is_shown = job and not (row.state == "intended" and job.location == row.location)  # that is an earlier attempt
+    if not is_shown and unseen.stays(held.ledger, row):
+        return JobState("absent")
     state = held.backend.training_state(job) if job else JobState("absent")
     judged = replace(row, state=RECORDED[state.status], location=job.location if job else row.location)
+    judged = replace(judged, reason="" if row.state == "intended" else row.reason)
     if job:
         judged = replace(judged, usd_total=held.backend.training_usd(job))
     elif row.state == "intended":
@@ -192,6 +196,7 @@ def row_of(backend: Backend, planned: PlannedJob, name: str, known: JobRef | Non
         account_and_region=backend.account_and_region,
         access=backend.access,
         origin=planned.origin,
+        location=known.location if known else "",
         usd_per_hour=backend.usd_per_hour("training_job"),
         usd_before=backend.training_usd(known) if known else 0.0,
         hyperparameters=planned.spec.hyperparameters,
@@ -224,7 +229,10 @@ def _refuse_a_second(held: HeldRun, name: str) -> None:
     for row in recorded(held.backend, held.ledger, held.name):
         if row.name == name or row.state not in OPEN:
             continue
-        if reconcile(held, TrainingJob, row.name).status == "running":
+        state = reconcile(held, TrainingJob, row.name)
+        if (left := held.ledger.find(TrainingJob, held.name, row.name)) and left.state == "intended":
+            held.reporter.warn(f"{left}: {left.reason}")
+        if state.status == "running":
             raise LorasumError(
                 f"run {held.name!r} is still training job {row.name}, which has another configuration",
                 "wait for it, stop it with `lorasum teardown`, or give this config another name",

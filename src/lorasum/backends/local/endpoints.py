@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class Endpoints:
     def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
         return {"command": _command(spec)}
 
-    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] | None = None) -> EndpointRef:
         folder = folder_of(spec.run, spec.name)
         serving = processes_of(folder)
         if serving and not _is_meant(serving[0], spec):

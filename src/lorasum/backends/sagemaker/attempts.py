@@ -1,11 +1,13 @@
 """Attempts of a training job: <name>, <name>-2, <name>-3 and so on. SageMaker knows each as a job of its own."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lorasum.aws import aws_errors, error_code, is_denied
 from lorasum.backends.records import JobRef
 from lorasum.backends.sagemaker import sdk
+from lorasum.backends.sagemaker.late import looked_for
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError, OutageError, UnseenError
 
@@ -53,16 +55,19 @@ def create_attempt(session: Session, request: dict[str, Any]) -> "TrainingJob":
         BackendError: it was refused.
     """
     name = request["TrainingJobName"]
-    problem = BackendError(f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`")
+    problem: BackendError = UnseenError(
+        f"training job {name} was created, but SageMaker does not show it", "run `lorasum status`"
+    )
     started = None
     try:
         started = sdk.create(session, "TrainingJob", request)
     except BackendError as error:
         if error_code(error.__cause__) != "ResourceInUse" and not isinstance(error, OutageError):
             raise
-        problem = error
+        problem = error if isinstance(error, OutageError) else problem  # its name is taken
     try:
-        started = started or sdk.get(session, "TrainingJob", name)
+        look = partial(sdk.get, session, "TrainingJob", name)
+        started = started or looked_for(session, f"training job {name}", look, lambda shown: shown is not None)
     except BackendError as error:
         problem = error
     if started is None:

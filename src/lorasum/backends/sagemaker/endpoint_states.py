@@ -1,21 +1,20 @@
 """What SageMaker shows of endpoints: their states, what they serve, and their logs."""
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointState
 from lorasum.backends.sagemaker import parts, sdk
+from lorasum.backends.sagemaker.late import looked_for
 from lorasum.backends.sagemaker.logs import Log
-from lorasum.backends.sagemaker.session import Session, poll_seconds
+from lorasum.backends.sagemaker.session import Session
 from lorasum.backends.sagemaker.tags import of_run
 from lorasum.errors import UnseenError
 
 if TYPE_CHECKING:
     from sagemaker.core.resources import Endpoint
 
-_LOOKS = 8  # at an endpoint, before it counts as not created or not updated
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 SERVING = {
     "InService": "",
@@ -77,16 +76,15 @@ def awaited(session: Session, name: str) -> "Endpoint | None":
     Raises:
         UnseenError: it was asked to create the endpoint, and does not show one.
     """
-    for _ in range(_LOOKS):
-        described = sdk.awaited(session, "Endpoint", name)
-        if name not in session.asked or look(described) != session.asked[name]:
-            break
-        time.sleep(poll_seconds())
-    else:
-        if described is None:
-            raise UnseenError(
-                f"SageMaker was asked to create endpoint {name}, and does not show it", "run `lorasum status`"
-            )
+
+    def is_new(described: "Endpoint | None") -> bool:
+        return name not in session.asked or look(described) != session.asked[name]
+
+    described = looked_for(session, f"endpoint {name}", lambda: sdk.awaited(session, "Endpoint", name), is_new)
+    if described is None and not is_new(described):
+        raise UnseenError(
+            f"SageMaker was asked to create endpoint {name}, and does not show it", "run `lorasum status`"
+        )
     session.asked.pop(name, None)
     return described
 

@@ -56,7 +56,7 @@ class Endpoints:
         served = model_to_serve(self._session, spec, place, sends=False)
         return first_requests(spec.name, served, place, self._session.config)
 
-    def start_endpoint(self, spec: EndpointSpec) -> EndpointRef:
+    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] = lambda: None) -> EndpointRef:
         """Create, adopt or update the endpoint, and wait until it is in service. Its earlier configuration is kept."""
         session, config = self._session, self._session.config
         place = place_of(session, spec.run, "inference")
@@ -74,6 +74,7 @@ class Endpoints:
         _create(lambda: sdk.create(session, "EndpointConfig", configuration))
         if described is None:
             request = endpoint_request(spec.name, name, place, config, spec.mark)
+            asking()
             _ask(session, spec.name, None, lambda: sdk.create(session, "Endpoint", request))
         elif described.endpoint_config_name != name:
             _remember(session, spec, described)

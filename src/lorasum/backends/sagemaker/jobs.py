@@ -6,7 +6,7 @@ jobs. A job that ended without an artifact gets another attempt, <name>-2, which
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,7 +78,7 @@ class Jobs:
             uris[CHANNEL_MODEL] = model_cache.uri(place.layout, spec.model)
         return training_request(spec, spec.job_name, place, self._session.config, uris)
 
-    def start_training(self, spec: TrainSpec) -> JobRef:
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
         """Upload what the job needs and create it. If the name is taken, somebody else has started this very job."""
         config = self._session.config
         if config.network_isolation and not (spec.artifact or spec.model.path or config.model_cache):
@@ -109,6 +109,7 @@ class Jobs:
         request = training_request(spec, name, place, config, uris)
         for channel, content in channels.items():
             storage.upload(self._session, content.files(), uris[channel], f"uploading {content.what}")
+        asking()
         return _reference(spec.job_name, create_attempt(self._session, request))
 
     def find_training(self, run: str, job_name: str) -> JobRef | None:
