@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -19,12 +21,29 @@ ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
+Build = Callable[..., None]
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Runs `build` with what pyproject.toml builds with, which is installed once: build("--wheel", "--outdir", to)."""
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    folder = tmp_path_factory.mktemp("backend")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", str(folder), *needed]
+    subprocess.run(pip, check=True)
+    environ = {**os.environ, "PYTHONPATH": str(folder)}
+
+    def build(*arguments: str) -> None:
+        command = [sys.executable, "-m", "build", "--no-isolation", *arguments, str(ROOT)]
+        subprocess.run(command, check=True, capture_output=True, env=environ)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def wheel(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, capture_output=True
-    )
+    build("--wheel", "--outdir", str(folder))
     [built] = folder.glob("lorasum-*.whl")
     return built
 
@@ -74,9 +93,9 @@ def test_the_wheel_holds_the_container_scripts_as_they_are(wheel: Path) -> None:
     assert shared == {name.replace("/container_scripts", ""): held[name] for name in held if "/shared/" in name}
 
 
-def test_a_wheel_made_of_the_sdist_holds_the_same_files(wheel: Path, tmp_path: Path) -> None:
+def test_a_wheel_made_of_the_sdist_holds_the_same_files(build: Build, wheel: Path, tmp_path: Path) -> None:
     """The client's link to `shared` is a folder there."""
-    subprocess.run([sys.executable, "-m", "build", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    build("--outdir", str(tmp_path))
     names = []
     for each in (wheel, *tmp_path.glob("lorasum-*.whl")):
         with zipfile.ZipFile(each) as archive:

@@ -3,13 +3,12 @@
 import importlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forks import Zygote
 
 import trackers
 from engine.metrics import Metrics
@@ -100,18 +99,24 @@ def test_a_tracker_that_hangs_holds_nothing_up(tmp_path: Path, monkeypatch: pyte
             thread.join(60)
 
 
-def test_a_tracker_and_the_training_import_transformers_side_by_side(tmp_path: Path) -> None:
+SIDE_BY_SIDE = """
+import sys
+from pathlib import Path
+for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
+    del sys.modules[name]
+import trackers
+from engine.metrics import Metrics
+folder = Path(sys.argv[1])
+with trackers.Trackers(("tensorboard",), "chats", folder, {}, Metrics(folder)):
+    import transformers
+    transformers.set_seed(1)
+"""
+
+
+def test_a_tracker_and_the_training_import_transformers_side_by_side(tmp_path: Path, trainings: Zygote) -> None:
     """Its modules import each other when a name is asked for, and two threads at once got an AttributeError."""
     pytest.importorskip("tensorboard")
-    script = (
-        "import sys, trackers; from engine.metrics import Metrics; from pathlib import Path\n"
-        "folder = Path(sys.argv[1])\n"
-        "with trackers.Trackers(('tensorboard',), 'chats', folder, {}, Metrics(folder)):\n"
-        "    import transformers\n"
-        "    transformers.set_seed(1)\n"
-    )
-    environ = {**os.environ, "PYTHONPATH": str(Path(trackers.__file__).parent)}
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "side_by_side.py").write_text(SIDE_BY_SIDE)
+    done = trainings.start([str(tmp_path)], os.environ, {}, str(tmp_path / "side_by_side.py")).wait()
+    assert done.code == 0, done.stderr
     assert "left out" not in done.stdout, "metrics are printed too"

@@ -216,11 +216,14 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_is_left(toy: Endpoint
     assert BACKEND.start_endpoint(replace(toy, port=port)).location.endswith(f":{port}")
 
 
-def test_a_model_that_does_not_load_fails_with_its_reason(toy: EndpointSpec) -> None:
-    code = paths.container_scripts()
+def test_a_model_that_does_not_load_fails_with_its_reason(toy: EndpointSpec, tmp_path: Path) -> None:
+    assert toy.code
+    broken = Path(shutil.copytree(toy.code, tmp_path / "broken"))
+    with (broken / "inference.py").open("a") as code:
+        code.write("\n\ndef model_fn(folder):\n    raise OSError('no weights\\nin there')\n")
     with pytest.raises(BackendError, match=r"endpoint toy did not start: the model of .* does not load: ") as caught:
-        BACKEND.start_endpoint(replace(toy, code=code))
-    assert "\n" not in caught.value.message
+        BACKEND.start_endpoint(replace(toy, code=broken))
+    assert caught.value.message.endswith("no weights"), "its first line"
     assert str(paths.run_dir(RUN) / "endpoints" / "toy" / "log") in caught.value.hint
     assert BACKEND.endpoint_state(RUN, "toy").status == "absent"
     assert BACKEND.start_endpoint(toy)
