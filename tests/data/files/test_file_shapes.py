@@ -505,6 +505,29 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
         kept(tmp_path / "one")
 
 
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("train_small", "train", "test"), ("train",)),
+        (("test_small", "train", "test"), ("train",)),
+        (("train_1", "train_2", "test"), ("train_1", "train_2")),
+        (("train", "validation"), ("train",)),
+    ],
+)
+def test_every_split_of_a_kind_in_a_saved_dict_is_read(
+    tmp_path: Path, names: tuple[str, ...], taken: tuple[str, ...]
+) -> None:
+    held = dict(zip(names, ROWS, strict=False))
+    for name, row in held.items():
+        save(tmp_path / name, [row])
+    write(tmp_path / "dataset_dict.json", json.dumps({"splits": names}))
+    said: list[str] = []
+    assert kept(tmp_path, said=said) == [held[name] for name in taken]
+    assert kept(tmp_path, "test") == [held[names[-1]]]
+    left = ", ".join(sorted({*names} - {*taken}))
+    assert said[0] == f"{tmp_path.name}: took {', '.join(taken)} for data.train, and left {left}"
+
+
 def test_a_clone_from_the_hub_is_read_split_by_split(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -543,12 +566,21 @@ def test_the_names_of_files_tell_their_splits(tmp_path: Path, names: tuple[str, 
     assert (kept(tmp_path), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
 
 
-def test_files_of_other_splits_in_the_training_data_are_told_of(tmp_path: Path) -> None:
-    for name in ("chats.train.jsonl", "chats.test.jsonl", "chats.hiddentest.jsonl"):
-        write(tmp_path / name, lines(ROWS[:1]))
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("train", "test", "hiddentest"), ", test.jsonl too: hiddentest.jsonl has no split in its name"),
+        (("train", "unseen"), ": unseen.jsonl has no split in its name"),
+    ],
+)
+def test_files_of_other_splits_in_the_training_data_are_told_of(
+    tmp_path: Path, names: tuple[str, ...], text: str
+) -> None:
+    for name in names:
+        write(tmp_path / f"{name}.jsonl", lines(ROWS[:1]))
     said: list[str] = []
-    assert len(kept(tmp_path, said=said)) == 3
-    assert f"{tmp_path.name}: took all files for data.train, chats.test.jsonl too" in said[0]
+    assert len(kept(tmp_path, said=said)) == len(names)
+    assert f"{tmp_path.name}: took all files for data.train{text}" in said
 
 
 def test_hidden_files_of_other_programs_are_passed_over(tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ hold none.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lorasum.config.draft import SCHEMA
 from lorasum.data.chats.written import objects
 from lorasum.data.files.opening import Say
-from lorasum.data.files.splits import Split, of_split, split_of
+from lorasum.data.files.splits import Split, of_split, own_or_all, split_of
 from lorasum.errors import DataError
 from lorasum.formatting import listing
 from lorasum.system.files import links_out
@@ -42,7 +42,8 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     """
     try:
         if (folder / "dataset_dict.json").is_file():
-            return files_in(_saved_split(folder, split), split, is_known, say)
+            saved = _saved_splits(folder, split, say)
+            return [file for part in saved for file in files_in(part, split, is_known, say)]
         if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
             return _saved_files(folder)
         entries = sorted(folder.iterdir())
@@ -55,10 +56,9 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     if (folder / "data").is_dir():  # a clone from the hub
         return files_in(folder / "data", split, is_known, say)
     named = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
-    chosen = [folder / name for name in of_split(named, split)] if all(named.values()) else []
-    if others := set(named).difference(path.name for path in chosen) if chosen else ():
-        say(folder.name, f"took {some(path.name for path in chosen)} for data.{split}, and left {some(others)}")
-    parts = without_links_out(chosen, folder, say)
+    chosen = of_split(named, split) if all(named.values()) else []
+    _tell(chosen, named, split, folder, say)
+    parts = without_links_out([folder / name for name in chosen], folder, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
 
 
@@ -70,13 +70,20 @@ def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Pat
     return [path for path in files if path not in out]
 
 
-def _saved_split(folder: Path, split: Split) -> Path:
-    """The folder of a split in what DatasetDict.save_to_disk wrote."""
+def _tell(chosen: Collection[str], names: Iterable[str], split: Split, folder: Path, say: Say) -> None:
+    """Say which names of a folder were taken, if any were left."""
+    if chosen and (others := set(names).difference(chosen)):
+        say(folder.name, f"took {some(chosen)} for data.{split}, and left {some(others)}")
+
+
+def _saved_splits(folder: Path, split: Split, say: Say) -> list[Path]:
+    """The folders of a split in what DatasetDict.save_to_disk wrote."""
     names = _strings(_described(folder / "dataset_dict.json").get("splits"))
-    chosen = of_split({name: split_of(name) for name in names}, split)
+    chosen = own_or_all(of_split({name: split_of(name) for name in names}, split))
     if not chosen:
         raise DataError(f"{folder} has no {split} split; it has {', '.join(names)}", "name the folder of one of them")
-    return folder / chosen[0]
+    _tell(chosen, names, split, folder, say)
+    return [folder / name for name in chosen]
 
 
 def _saved_files(folder: Path) -> list[Path]:
@@ -107,13 +114,14 @@ def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[
     """The files named by `split` if the names tell splits apart, and else all files."""
     by_split = {path.name: split_of(path.name) for path in files}
     kinds = set(by_split.values())
-    others = [name for name, kind in by_split.items() if kind not in (None, split)]
-    if None in kinds and others:
+    if None in kinds and len(kinds) > 1:
+        others = [name for name, kind in by_split.items() if kind not in (None, split)]
+        too = f", {some(others)} too" if others else ""
         unnamed = some(name for name, kind in by_split.items() if kind is None)
-        say(folder.name, f"took all files for data.{split}, {some(others)} too: {unnamed} has no split in its name")
+        say(folder.name, f"took all files for data.{split}{too}: {unnamed} has no split in its name")
     if None in kinds or len(kinds) < 2 or not (chosen := of_split(by_split, split)):
         return list(files)
-    say(folder.name, f"took {some(chosen)} for data.{split}, and left {some(set(by_split) - set(chosen))}")
+    _tell(chosen, by_split, split, folder, say)
     return [path for path in files if path.name in chosen]
 
 

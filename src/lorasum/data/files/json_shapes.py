@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lorasum.config.data import Columns
-from lorasum.data.files.splits import Split, of_split, split_of
+from lorasum.data.files.splits import Split, of_split, own_or_all, split_of
 
 _NAMES = ("data", "rows", "examples", "items", "records", "results", "dataset", "samples")
 
@@ -79,8 +79,7 @@ def _of_split(lists: Mapping[str, list[Any]], split: Split) -> list[Any]:
     chosen = of_split({name: split_of(name) for name in lists}, split)
     if not chosen:
         raise ValueError(f"it holds {_some(lists)}, and no {split} rows")
-    own = [name for name in chosen if name == split_of(name)]  # `train_ids` and `train_small` may stand beside it
-    return [row for name in own or chosen for row in lists[name]]
+    return [row for name in own_or_all(chosen) for row in lists[name]]
 
 
 def _unwrapped(row: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Recognises splits by their names: `train-00000-of-00002.parquet` and `trainset2` are of the training split."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Split = Literal["train", "test"]
@@ -28,3 +28,9 @@ def of_split(names: Mapping[str, str | None], split: Split) -> list[str]:
         if chosen := [name for name, its in names.items() if its == kind]:
             return chosen
     return []
+
+
+def own_or_all(names: Sequence[str]) -> list[str]:
+    """Of names of one split those that are just its name, and else all: `train` without `train_small`, but `train_1`
+    and `train_2`."""
+    return [name for name in names if name == split_of(name)] or list(names)
