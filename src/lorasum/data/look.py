@@ -85,7 +85,7 @@ def find_splits(given: Sequence[str]) -> SplitPaths:
     inner = {one.name: split_of(one.name) for one in folder.iterdir() if one.is_dir()}
     train, test = of_split(inner, "train"), of_split(inner, "test")
     if train and test and not (folder / "dataset_dict.json").is_file():
-        return SplitPaths(*(str(folder / names[0]) for names in (train, test)))
+        return SplitPaths(*(_one_or_many([str(folder / name) for name in names]) for names in (train, test)))
     sources = open_sources(DataConfig(train=path, test=path))
     of_train, of_test = ([file.path for file in _files(source)] for source in sources.values())
     return SplitPaths(path, path if of_train != of_test else None)

@@ -15,7 +15,7 @@ from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, known_types, read_rows
 from lorasum.data.files.reading import Reading, Tick, unsaid
 from lorasum.data.files.s3 import S3Login, S3Object, download, find_objects
-from lorasum.data.files.splits import Split
+from lorasum.data.files.splits import Split, of_split, split_of
 from lorasum.data.fraction import Division, Fraction
 from lorasum.data.hub_source import HubSource
 from lorasum.data.tally import Row
@@ -123,7 +123,7 @@ def _paths(given: str, split: Split, say: Say) -> list[Path]:
         files = files_in(path, split, lambda file: file_type(file) is not None, say)
         if not files:
             raise DataError(
-                f"data.{split}: the folder {path} holds no file of a known type{_instead(path)}", _use(path)
+                f"data.{split}: the folder {path} holds no file of a known type{_instead(path)}", _use(path, split)
             )
     elif has_magic(given) and not path.exists():
         matches = sorted(glob(given, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
@@ -151,12 +151,13 @@ def _instead(folder: Path) -> str:
     return f"; it holds {some(entries)}" if entries else ""
 
 
-def _use(folder: Path) -> str:
+def _use(folder: Path, split: Split) -> str:
     card = folder / "README.md"
     if card.is_file() and "data_files:" in card.read_text(encoding="utf-8", errors="replace"):
         return "README.md there says which files belong to which split: name them in data.train and data.test"
-    folders = [path for path in folder.iterdir() if path.is_dir() and holds_rows(path.name)]
-    return f"name one of its folders, such as {min(folders)}" if folders else f"use {known_types()}"
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and holds_rows(path.name))
+    likely = [*of_split({name: split_of(name) for name in folders}, split), *folders]
+    return f"name one of its folders, such as {folder / likely[0]}" if likely else f"use {known_types()}"
 
 
 def _where_else(given: str) -> str:

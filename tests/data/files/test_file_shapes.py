@@ -553,8 +553,37 @@ def test_a_folder_of_each_split_gives_each_split_its_own(tmp_path: Path) -> None
         assert (kept(folder, said=said), kept(folder, "test")) == (ROWS[:3], ROWS[3:])
         assert said[0] == "data: took train for data.train, and left validation"
     (tmp_path / "data" / "old").mkdir()
-    with pytest.raises(DataError, match="holds no file of a known type"):
+    write(tmp_path / "data" / "old" / "notes.md", "Of June.")
+    assert (kept(tmp_path, said=said), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
+    assert "data: took train for data.train, and left old, validation" in said
+    write(tmp_path / "data" / "old" / "chats.jsonl", lines(ROWS))
+    with pytest.raises(DataError, match="holds no file of a known type") as caught:
         kept(tmp_path / "data")
+    assert caught.value.hint == f"name one of its folders, such as {tmp_path / 'data' / 'train'}"
+
+
+@pytest.mark.parametrize(
+    ("top", "below", "left"),
+    [
+        ("sample", "data", "data"),
+        ("train", "test", "test"),
+        ("chats", "test", "test"),
+        ("chats", "old", ""),
+        ("chats", "train", None),
+        ("test", "train", None),
+    ],
+)
+def test_files_beside_folders_of_splits_are_told_of(tmp_path: Path, top: str, below: str, left: str | None) -> None:
+    (tmp_path / below).mkdir()
+    write(tmp_path / f"{top}.jsonl", lines(ROWS[:1]))
+    write(tmp_path / below / "0.jsonl", lines(ROWS[1:]))
+    said: list[str] = []
+    if left is None:
+        with pytest.raises(DataError, match=f"a folder {below} for data.train, and {top}.jsonl beside it"):
+            kept(tmp_path)
+    else:
+        assert kept(tmp_path, said=said, test=str(tmp_path / below / "0.jsonl")) == ROWS[:1]
+        assert ("".join(said).count(f"left the folder {left}") == 1) == bool(left)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ hold none.
 
 import json
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     """The files of `folder` that hold the rows of `split`, in the order of their names.
 
     If all files are named by splits, such as train-00000-of-00002.parquet, and not all by one, the names decide. So do
-    the names of folders, if there are no files and all folders are named by splits.
+    the names of folders, if there are no files and all folders with files are named by splits.
     Links that lead out of the folder are skipped.
 
     Args:
@@ -38,7 +39,7 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
         say: called with what was skipped.
 
     Raises:
-        DataError: there are none, or the folder cannot be read.
+        DataError: a folder is named by the split, and files beside it are not; or the folder cannot be read.
     """
     try:
         if (folder / "dataset_dict.json").is_file():
@@ -51,15 +52,42 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
         raise DataError(f"cannot read {folder}: {error.strerror}", "check the folder and its permissions") from error
     files = [path for path in entries if path.is_file() and holds_rows(path.name) and is_known(path)]
     files = without_links_out(files, folder, say)
+    folders = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
+    full = [name for name in folders if _holds_files(folder / name, is_known)]
     if files:
+        _check_below(full, files, split, folder, say)
         return _named(files, split, folder, say)
     if (folder / "data").is_dir():  # a clone from the hub
         return files_in(folder / "data", split, is_known, say)
-    named = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
-    chosen = of_split(named, split) if all(named.values()) else []
-    _tell(chosen, named, split, folder, say)
+    chosen = of_split(folders, split) if all(folders[name] for name in full) else []
+    _tell(chosen, folders, split, folder, say)
     parts = without_links_out([folder / name for name in chosen], folder, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
+
+
+def _holds_files(folder: Path, is_known: Callable[[Path], bool]) -> bool:
+    """Whether files of a known type are in a folder itself, as far as it may be read."""
+    with suppress(OSError):
+        return any(path.is_file() and holds_rows(path.name) and is_known(path) for path in folder.iterdir())
+    return False
+
+
+def _check_below(full: Sequence[str], files: Sequence[Path], split: Split, folder: Path, say: Say) -> None:
+    """Tell of folders that may hold rows beside `files`.
+
+    Args:
+        full: the folders that hold files of a known type.
+
+    Raises:
+        DataError: one of them is named by `split`, and none of the files is.
+    """
+    below = [name for name in full if name == "data" or split_of(name)]
+    named = of_split({name: split_of(name) for name in below}, split)
+    if named and not of_split({path.name: split_of(path.name) for path in files}, split):
+        what = f"has a folder {named[0]} for data.{split}, and {some(path.name for path in files)} beside it"
+        raise DataError(f"{folder} {what}", f"name one of them, such as {folder / named[0]}, in data.{split}")
+    if below:
+        say(folder.name, f"took its files, and left the folder {some(below)}, which holds files of a known type too")
 
 
 def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
