@@ -22,6 +22,7 @@ from lorasum.data.store import read_manifest, write_manifest
 from lorasum.errors import BackendError, LorasumError, OutageError, RefusedError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Dataset, Endpoint
+from lorasum.lifecycle.lookup import chosen_job
 from lorasum.lifecycle.teardowns import TornDownError, note_teardown
 from lorasum.scoring.evaluation import BASE, LEAD, LONGEST, TUNED
 from lorasum.scoring.thresholds import thresholds
@@ -95,6 +96,11 @@ def test_data_that_has_changed_since_the_training_is_warned_of(
     chats.write_text('{"dialogue": "Ana: hi", "summary": "Ana says hello."}\n')
     evaluate(run, base=False)
     assert [line for line in told.warnings if "changed since then: chats.jsonl." in line] == told.warnings != []
+    told.warnings.clear()
+    assert (job := chosen_job(run).name)  # what would be deployed is a model of the old references
+    assert [line.partition(". ")[0] for line in told.warnings] == [
+        f"job {job} was trained before the data changed: chats.jsonl"
+    ]
 
 
 def test_an_evaluation_that_was_cut_off_goes_on(deployed: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

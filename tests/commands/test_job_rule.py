@@ -21,7 +21,7 @@ from lorasum.commands.status import status
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
-from lorasum.errors import BackendError
+from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.lookup import chosen_job
 from lorasum.shared.events import MERGE_LEFT_OUT
@@ -102,6 +102,18 @@ def test_a_job_is_taken_or_started(
             assert backend.specs[job].checkpoints == names[steps], line
         if "stopped" not in words:
             assert chosen_job(run).name == job, line
+
+
+@pytest.mark.usefixtures("prepared")
+@pytest.mark.parametrize("changed", [{"max_length": 96}, {"template": "TL;DR {dialogue}"}], ids=str)
+def test_a_model_of_packs_of_another_kind_is_refused(
+    changed: dict[str, Any], make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    config = make_config()
+    ended(context(config, backend, ledger), backend, [])
+    other = config.model_copy(update={"data": config.data.model_copy(update=changed)})
+    with pytest.raises(LorasumError, match="was trained with another configuration"):
+        chosen_job(context(other, backend, ledger))
 
 
 @pytest.mark.usefixtures("prepared")

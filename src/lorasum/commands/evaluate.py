@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.context import RunContext
-from lorasum.data.changes import changed_since
 from lorasum.data.records import Example
-from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
 from lorasum.ledger.resources import Origin
@@ -16,11 +14,10 @@ from lorasum.lifecycle import base_answers, base_endpoint
 from lorasum.lifecycle.answers import fill
 from lorasum.lifecycle.base_answers import AGAIN
 from lorasum.lifecycle.costs import price_note
+from lorasum.lifecycle.lookup import changed_data
 from lorasum.lifecycle.model_metrics import judged, load_consistency
 from lorasum.lifecycle.summarizer import Summarizer, in_service
 from lorasum.lock import run_lock, waits_for
-from lorasum.models.source import ModelRef
-from lorasum.reporting import Silent
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring import evaluation_files
 from lorasum.scoring.baselines import lead, longest_utterance
@@ -87,11 +84,10 @@ def evaluate(
 
 def _warn_of_changed_data(run: RunContext, trained: Origin) -> None:
     """Say so if the data is another now. Only the dataset of the training tells which dialogues were held out of it."""
-    manifest = read_manifest(Path(trained.dataset))
-    if manifest and (changed := changed_since(manifest, run.config, ModelRef(trained.model), Silent())):
+    if changed := changed_data(run, trained):
         run.reporter.warn(
             f"scored on dataset {trained.fingerprint}, with which the served model was trained; changed since then: "
-            f"{', '.join(changed)}. To score on what is there now, prepare, train and deploy it"
+            f"{changed}. To score on what is there now, prepare, train and deploy it"
         )
 
 

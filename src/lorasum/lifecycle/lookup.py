@@ -21,13 +21,16 @@ starts one job. What made a job, whether it has merged and whose checkpoints it 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import JobRef, JobStatus
 from lorasum.context import RunContext
+from lorasum.data.changes import changed_since
+from lorasum.data.store import read_manifest
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import TrainingJob
+from lorasum.ledger.resources import Origin, TrainingJob
 from lorasum.lifecycle.artifacts import artifact_record
 from lorasum.lifecycle.planning import (
     PlannedJob,
@@ -37,6 +40,8 @@ from lorasum.lifecycle.planning import (
     merge_name,
     same_steps,
 )
+from lorasum.models.source import ModelRef
+from lorasum.reporting import Silent
 from lorasum.shared.events import MERGE_LEFT_OUT
 
 
@@ -133,6 +138,12 @@ def chosen_job(run: RunContext, name: str | None = None, merged: bool | None = N
     chosen = _chosen(run, done, name, run.config.deploy.serve == "merged" if merged is None else merged)
     check_artifact_exists(run.backend, chosen)
     return chosen
+
+
+def changed_data(run: RunContext, trained: Origin) -> str:
+    """What of the config's data differs from what a model was trained on; empty if nothing does, or nobody knows."""
+    manifest = read_manifest(Path(trained.dataset))
+    return ", ".join(changed_since(manifest, run.config, ModelRef(trained.model), Silent())) if manifest else ""
 
 
 def completed(backend: Backend, ledger: Ledger, run: str) -> list[TrainingJob]:
@@ -249,4 +260,9 @@ def _chosen(run: RunContext, done: Sequence[TrainingJob], name: str | None, merg
     if best.other_settings:
         other = " and ".join(best.other_settings)
         run.reporter.step(f"job {best.name} was trained with other {other}, with the same weights")
+    if changed := changed_data(run, known[best].origin):
+        run.reporter.warn(
+            f"job {best.name} was trained before the data changed: {changed}. For a model of what is there now, "
+            "prepare and train it"
+        )
     return known[best]

@@ -95,11 +95,7 @@ def planned_job(config: Config, ledger: Ledger, report: Reporter) -> PlannedJob:
         raise LorasumError(
             f"run {config.name!r} has no prepared dataset", "run `lorasum prepare` with this config first"
         )
-    asked = {
-        "model.id": (manifest.tokenizer, config.model.id),
-        **_asked_differently(manifest, config.data),
-        "data.max_length": (manifest.max_length, config.data.max_length),
-    }
+    asked = {"model.id": (manifest.tokenizer, config.model.id)} | _asked_differently(manifest, config.data)
     changed = [key for key, (prepared, now) in asked.items() if prepared != now]
     model = None if "model.id" in changed else resolve_model(config.model, report)
     if model:
@@ -186,15 +182,17 @@ def _equal(one: str, other: str) -> bool:
 
 
 def _asked_differently(manifest: Manifest, data: DataConfig) -> dict[str, tuple[object, object]]:
-    """The settings of the prompt that have changed since the dataset was prepared: then and now, by key."""
+    """The settings of prompts and packs that have changed since the dataset was prepared: then and now, by key."""
+    length: dict[str, tuple[object, object]] = {"data.max_length": (manifest.max_length, data.max_length)}
     wanted = data.chat_format
     if wanted is not None and wanted != (manifest.prompt_format == "chat"):
-        return {"data.format": (manifest.prompt_format, "chat" if wanted else "template")}
+        return {"data.format": (manifest.prompt_format, "chat" if wanted else "template"), **length}
     if manifest.prompt_format == "template":
-        return {"data.template": (manifest.template, data.own_template)}
+        return {"data.template": (manifest.template, data.own_template), **length}
     return {
         "data.instruction": (manifest.instruction, data.instruction),
         "data.system": (manifest.system, data.system),
+        **length,
     }
 
 
