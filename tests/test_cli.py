@@ -348,8 +348,12 @@ def test_nothing_is_written_before_there_is_something_to_write(
         "run": None,
         "unread_ledgers": [],
     }
-    assert status.stderr == ""
+    all_torn_down = call("teardown", "--all", "--yes", "--json")
+    for ended in (status, all_torn_down):  # a mistyped home looks like this too
+        assert ended.stderr.startswith(f"warning: there is no ledger in {env['LORASUM_HOME']}: ")
     assert not Path(env["LORASUM_HOME"]).exists()
+    Path(env["LORASUM_HOME"]).write_text("")
+    assert_error(call("teardown", "--all", "--yes"), f"{env['LORASUM_HOME']} is no folder", code=2)
 
 
 @pytest.mark.parametrize("verb", ["status", "runs", "teardown --all --yes"])
@@ -619,7 +623,7 @@ def test_a_full_disk_under_stdout_is_an_error(env: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_no_fault(env: dict[str, str], closed: str) -> None:
-    result = shell(env, f"lorasum status --json {closed}")
+    result = shell(env, f"lorasum runs --json {closed}")
     assert (result.returncode, result.stderr) == (0, "")
     assert bool(result.stdout) == (">&-" not in closed.replace("2>&-", ""))
     home = Path(env["LORASUM_HOME"])

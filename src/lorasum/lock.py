@@ -31,7 +31,7 @@ class LockError(LorasumError):
 
 
 class RunBusyError(LockError):
-    """Another process is changing the run."""
+    """Another process is changing the run, or another job of it runs."""
 
     exit_code = LATER
 

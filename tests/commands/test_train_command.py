@@ -22,6 +22,7 @@ from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.planning import hyperparameters
 from lorasum.lifecycle.teardowns import TornDownError, note_teardown
+from lorasum.lock import RunBusyError
 
 MakeConfig = Callable[..., Config]
 
@@ -250,7 +251,7 @@ def test_a_second_configuration_waits_for_the_first(
     backend.before["follow_training"] = crash
     with pytest.raises(Crash):
         train(context(config, backend, ledger))
-    with pytest.raises(LorasumError, match="still training job chats-"):
+    with pytest.raises(RunBusyError, match="still training job chats-"):  # exit code 5: it can be tried again
         train(context(make_config(lora={"r": 4}), backend, ledger))
     assert backend.calls.count("start_training") == 1
 

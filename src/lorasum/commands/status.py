@@ -9,7 +9,7 @@ from lorasum.ledger.ledger import Ledger, usable
 from lorasum.ledger.resources import BatchJob, Resource, TrainingJob, Unreadable
 from lorasum.lifecycle.costs import cost
 from lorasum.lifecycle.expiry import alarm
-from lorasum.lifecycle.leftovers import open_runs
+from lorasum.lifecycle.leftovers import open_runs, warn_without_ledger
 from lorasum.lifecycle.rebuild import rebuild, runs_here
 from lorasum.lifecycle.reconcile import reconcile
 from lorasum.lifecycle.trials import trial_runs
@@ -47,6 +47,7 @@ def status(
         RunBusyError: records are to be rebuilt, and another process is changing the run.
     """
     done: list[str] = []
+    warn_without_ledger(ledger)
     if rebuild_on and (kept := ledger.set_unusable_aside()):
         done.append(f"set the ledger, which is of a newer lorasum, aside as {kept}")
     with usable(ledger, ledger.warn) as readable:

@@ -35,9 +35,8 @@ def plan_teardown(run: Run, data: bool = False, artifacts: bool = False) -> list
 
 def _plan(run: Run, data: bool, artifacts: bool) -> list[str]:
     lines = [running.removal for running in _standing(run)]
-    run_dir = paths.run_dir(run.name)
-    if data and (run_dir / "data").is_dir():
-        lines.append(f"delete the datasets in {run_dir / 'data'}")
+    if data and (datasets := paths.run_dir(run.name) / "data").is_dir():
+        lines.append(f"delete the datasets in {datasets}")
     return lines + [f"delete {stored}" for stored in run.backend.stored_files(run.name, data, artifacts)]
 
 
@@ -90,6 +89,7 @@ def teardown_all(ledger: Ledger, backends: Sequence[Backend], report: Reporter) 
         LorasumError: a run cannot be torn down. The others are.
         InterruptedRunError: Ctrl-C.
     """
+    leftovers.warn_without_ledger(ledger)
     for run in paths.runs():
         note_teardown(run)  # of which nothing may run just now
     torn: list[TeardownResult] = []

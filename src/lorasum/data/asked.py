@@ -52,7 +52,7 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
             raise DataError(f"{place}: {row}", "repair the row, or take it out")
         yield _asked(row, place, data.columns, data.messages)
     if not place:
-        raise DataError(f"{path} has no rows", _hint(data.columns))
+        raise DataError(f"{path.name} has no rows", _hint(data.columns))
 
 
 def _hint(columns: Columns) -> str:

@@ -17,7 +17,7 @@ from lorasum.lifecycle.placement import before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, idle_processes
 from lorasum.lifecycle.quote import quote
 from lorasum.lifecycle.teardowns import TeardownWatch, TornDownError
-from lorasum.lock import HeldRun
+from lorasum.lock import HeldRun, RunBusyError
 from lorasum.reporting import Reporter
 from lorasum.shared.events import DoneEvent
 
@@ -233,7 +233,7 @@ def _refuse_a_second(held: HeldRun, name: str) -> None:
         if (left := held.ledger.find(TrainingJob, held.name, row.name)) and left.state == "intended":
             held.reporter.warn(f"{left}: {left.reason}")
         if state.status == "running":
-            raise LorasumError(
+            raise RunBusyError(
                 f"run {held.name!r} is still training job {row.name}, which has another configuration",
                 "wait for it, stop it with `lorasum teardown`, or give this config another name",
             )

@@ -30,6 +30,13 @@ def telling_what_runs(run: Run) -> Iterator[None]:
         raise
 
 
+def warn_without_ledger(ledger: Ledger) -> None:
+    """Say that no ledger is in lorasum's home, as where LORASUM_HOME or HOME is wrong."""
+    if not ledger.path.exists():
+        elsewhere = "what was started with another LORASUM_HOME is not seen here"
+        ledger.warn(f"there is no ledger in {ledger.path.parent}: {elsewhere}")
+
+
 def not_on_record(ledger: Ledger, run: str) -> str:
     """That nothing is on record of a run, which may have been renamed, and what else may run; empty if something is."""
     if ledger.resources(run) or trial_runs(ledger, run):

@@ -72,6 +72,7 @@ class Progress:
 
     Attributes:
         step: the last of `steps` that is done; 0 before the first one. Both are None once a training job is done.
+        steps: how many there are; None too until the job knows.
         train_loss: of the newest step, or of the whole job once it is done.
         eval_loss: on the test split; None before the end.
         seconds_left: until the last step; None where nobody knows.

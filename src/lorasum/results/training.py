@@ -130,7 +130,7 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What `train --dry-run` prints: the job that `train` would start."""
+    """What `train --dry-run` prints: the job that `train` would start, whose name changes with the data."""
 
     run: str
     job: str
@@ -210,6 +210,7 @@ class PlanResult:
     """What `plan` found out before anything costs money.
 
     Attributes:
+        job: the name that its job has; another one as long as nothing is prepared, because the data is part of it.
         prepared: whether a dataset is prepared. Without one there is no work to count.
         packs: of one epoch.
         steps: of the optimizer.
@@ -218,8 +219,7 @@ class PlanResult:
         band: the time by arithmetic; None if `training_seconds` is known, or there is no estimate.
         overhead_seconds: what its start and end take besides on SageMaker, an estimate; 0 if that is not known.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
-        spot_least_usd_per_hour: the price less 90%, the most that spot saves by AWS's word; it publishes no prices of
-            SageMaker's spot instances. None without spot.
+        spot_least_usd_per_hour: the price less 90%, the most that spot saves by AWS's word. None without spot.
         limit_seconds: the time after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
         checks: what must be right before the training, or the endpoint, can start.

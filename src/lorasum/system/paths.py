@@ -10,17 +10,21 @@ def home() -> Path:
     """The folder of everything lorasum writes: the ledger, runs, converted models. `LORASUM_HOME` moves it.
 
     Raises:
-        LorasumError: it is not set, and nobody knows the user's home, as in containers with a user of any number.
+        LorasumError: it is no folder; or it is not set, and nobody knows the user's home, as in containers with a user
+            of any number.
     """
     given = os.environ.get("LORASUM_HOME")
     try:
         if not given and os.environ.get("HOME") == "":  # Python would take the root folder
             raise RuntimeError
-        return Path(given or Path.home() / ".lorasum").expanduser().resolve()
+        folder = Path(given or Path.home() / ".lorasum").expanduser().resolve()
     except RuntimeError:
         raise LorasumError(
             "this user has no home folder: HOME is not set", "set LORASUM_HOME to a folder that this user can write to"
         ) from None
+    if folder.exists() and not folder.is_dir():  # where everything would seem to be gone
+        raise LorasumError(f"{folder} is no folder", "set LORASUM_HOME to one, or take it away")
+    return folder
 
 
 def home_is_shared() -> bool:
