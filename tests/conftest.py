@@ -58,18 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--workers", type=int, default=0, help="run the tests in so many processes: stand_in/workers.py")
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all workers share the zygotes, which end with this process."""
+    """Let all workers share the zygotes, which end with this process if it is the first one, and no worker."""
     import forks
-    from workers import Workers
 
-    config.add_cleanup(forks.share())
-    if count := config.getoption("workers"):
-        config.pluginmanager.register(Workers(count))
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(forks.share())
 
 
 @pytest.hookimpl(wrapper=True)

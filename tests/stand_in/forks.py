@@ -1,6 +1,6 @@
 """Starts processes that cost no imports, and tells how they ended. A zygote is what forks them: see zygote.py.
 
-All workers (workers.py) share the zygotes, because each takes seconds of CPU to begin. A request is a folder with
+All workers of pytest-xdist share the zygotes, because each takes seconds of CPU to begin. A request is a folder with
 request.json, whose path is one line in a named pipe. Pytest's first process holds the pipes open: zygotes end with it.
 """
 
