@@ -612,6 +612,40 @@ def test_files_of_other_splits_in_the_training_data_are_told_of(
     assert f"{tmp_path.name}: took all files for data.train{text}" in said
 
 
+@pytest.mark.parametrize(
+    ("stray", "others", "left"),
+    [
+        ("dataset-metadata.json", ("train.jsonl", "test.jsonl"), ""),
+        ("croissant.json", ("chats.jsonl",), ""),
+        ("labels.json", ("train.jsonl", "test.jsonl"), "labels.json"),
+        ("metadata.json", ("chats.jsonl",), "metadata.json"),
+        ("metadata.json", ("data/train.jsonl",), "metadata.json"),
+        ("prices.json", ("train.jsonl", "test.jsonl"), "prices.json"),
+        ("prices.json", ("train.jsonl",), None),
+        ("prices.json", ("train.json", "test.json"), None),
+        ("metadata.json", (), None),
+        ("metadata.json", ("old/chats.jsonl",), None),
+    ],
+)
+def test_json_that_describes_the_data_is_left_and_told_of(
+    tmp_path: Path, stray: str, others: tuple[str, ...], left: str | None
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "old").mkdir()
+    write(tmp_path / stray, json.dumps({"title": "Chats"}))
+    for name in others:
+        write(tmp_path / name, lines(ROWS))
+    said: list[str] = []
+    if left is None:
+        with pytest.raises(DataError, match=f"{stray} has no column 'dialogue'"):
+            kept(tmp_path)
+    else:
+        assert kept(tmp_path, said=said) == ROWS
+        assert (f"left {left}, which may describe the data" in "".join(said)) == bool(left)
+    write(tmp_path / stray, lines(ROWS))
+    assert kept(tmp_path / stray) == ROWS, "named by the user, it is read"
+
+
 def test_hidden_files_of_other_programs_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "chats.jsonl", lines(ROWS))
     for name in ("._chats.jsonl", ".~lock.chats.csv", "~$chats.csv", ".DS_Store", "Thumbs.db", "desktop.ini"):

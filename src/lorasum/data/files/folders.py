@@ -18,7 +18,12 @@ from lorasum.errors import DataError
 from lorasum.formatting import listing
 from lorasum.system.files import links_out
 
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", SCHEMA)
+_DESCRIPTIONS = (
+    *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", SCHEMA),
+    *("dataset-metadata.json", "croissant.json", "label2id.json", "package.json", "package-lock.json"),
+    *("generation_config.json", "tokenizer_config.json"),
+)
+_MAY_DESCRIBE = ("metadata.json", "manifest.json", "schema.json", "labels.json", "stats.json", "checksums.json")
 _HIDDEN = (".", "~$", "__MACOSX")
 
 
@@ -54,6 +59,7 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     files = without_links_out(files, folder, say)
     folders = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
     full = [name for name in folders if _holds_files(folder / name, is_known)]
+    files = _without_descriptions(files, full, folder, say)
     if files:
         _check_below(full, files, split, folder, say)
         return _named(files, split, folder, say)
@@ -63,6 +69,24 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     _tell(chosen, folders, split, folder, say)
     parts = without_links_out([folder / name for name in chosen], folder, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
+
+
+def _without_descriptions(files: Sequence[Path], full: Sequence[str], folder: Path, say: Say) -> Sequence[Path]:
+    """`files` without JSON that describes the others, such as labels.json beside train.csv and test.csv.
+
+    Args:
+        full: the folders that hold files of a known type.
+    """
+    stray = [path for path in files if path.suffix == ".json" and not split_of(path.name)]
+    rest = [path for path in files if path not in stray]
+    kinds = {split_of(path.name) for path in rest}
+    if None in kinds or len(kinds) < 2 or any(path.suffix == ".json" for path in rest):
+        stray = [path for path in stray if path.name in _MAY_DESCRIBE]
+    others = len(files) > len(stray) or any(name == "data" or split_of(name) for name in full)
+    if not stray or not others:
+        return files
+    say(folder.name, f"left {some(path.name for path in stray)}, which may describe the data; name it to read it")
+    return [path for path in files if path not in stray]
 
 
 def _holds_files(folder: Path, is_known: Callable[[Path], bool]) -> bool:
