@@ -1,7 +1,7 @@
 """The sources of rows: local files, files in S3, and hub datasets. Opening a source reads no row."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
@@ -79,11 +79,19 @@ def open_sources(
             sources["train"] = _files(data.train, "train", data, say, login)
         if data.test:
             sources["test"] = _files(data.test, "test", data, say, login)
+        _tell_of_same_files(sources, say)
     if data.test_fraction is not None:
         division = Division(sources["train"], data)
         sources["train"] = Fraction(division, chosen=False)
         sources["test"] = Fraction(division, chosen=True)
     return sources
+
+
+def _tell_of_same_files(sources: Mapping[Split, Source], say: Say) -> None:
+    """Say that both splits are the same files. One file may be a try, and a JSON document may hold both splits."""
+    files = [{one.path for one in source.files} for source in sources.values() if isinstance(source, FileList)]
+    if len(files) == 2 and files[0] == files[1] and {file_type(path) for path in files[0]} != {".json"}:
+        say("data.test", f"has the same {len(files[0])} files as data.train: name others, or set data.test_fraction")
 
 
 def whole_name(source: Source) -> str:

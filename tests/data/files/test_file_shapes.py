@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lorasum.config.data import DataConfig
+from lorasum.data.files.splits import split_of
 from lorasum.data.sources import open_sources
 from lorasum.data.tally import RejectFile, Tally
 from lorasum.data.validate import examples
@@ -587,12 +588,41 @@ def test_files_beside_folders_of_splits_are_told_of(tmp_path: Path, top: str, be
 
 
 @pytest.mark.parametrize(
-    "names", [("train1", "test1"), ("trainset", "testset"), ("x_train2", "x_holdout"), ("train", "heldout")]
+    "names",
+    [
+        *(("train1", "test1"), ("trainset", "testset"), ("x_train2", "x_holdout"), ("train", "heldout")),
+        *(("traindata", "testdata"), ("trainData", "testData"), ("myTrain", "myTestSet"), ("TRAIN", "validate")),
+    ],
 )
 def test_the_names_of_files_tell_their_splits(tmp_path: Path, names: tuple[str, str]) -> None:
     for name, rows in zip(names, (ROWS[:3], ROWS[3:]), strict=True):
         write(tmp_path / f"{name}.jsonl", lines(rows))
     assert (kept(tmp_path), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
+
+
+@pytest.mark.parametrize("name", ["contests", "latest", "hiddentest", "Latest", "TESTIMONY", "trainer", "testdatabase"])
+def test_words_that_hold_the_name_of_a_split_are_none(name: str) -> None:
+    assert split_of(f"{name}.jsonl") is None
+
+
+@pytest.mark.parametrize(
+    ("names", "warns"),
+    [
+        (("a.jsonl", "b.jsonl"), True),
+        (("train.jsonl", "test.jsonl"), False),
+        (("a.jsonl",), False),
+        (("a.json", "b.json"), False),
+    ],
+)
+def test_both_splits_from_the_same_files_are_told_of(tmp_path: Path, names: tuple[str, ...], warns: bool) -> None:
+    for name in names:
+        write(tmp_path / name, json.dumps(SPLITS) if name.endswith(".json") else lines(ROWS))
+    said: list[str] = []
+    kept(tmp_path, said=said)
+    assert ("data.test: has the same 2 files as data.train: name others, or set data.test_fraction" in said) == warns
+    alone: list[str] = []
+    kept(tmp_path, said=alone, test=None, test_fraction=0.5)
+    assert not any(text.startswith("data.test: ") for text in alone)
 
 
 @pytest.mark.parametrize(

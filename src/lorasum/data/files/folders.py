@@ -23,7 +23,7 @@ _DESCRIPTIONS = (
     *("dataset-metadata.json", "croissant.json", "label2id.json", "package.json", "package-lock.json"),
     *("generation_config.json", "tokenizer_config.json"),
 )
-_MAY_DESCRIBE = ("metadata.json", "manifest.json", "schema.json", "labels.json", "stats.json", "checksums.json")
+_MAY_DESCRIBE = ("metadata", "manifest", "schema", "labels", "stats", "checksums")  # as JSON
 _HIDDEN = (".", "~$", "__MACOSX")
 
 
@@ -71,7 +71,7 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     return [file for part in parts for file in files_in(part, split, is_known, say)]
 
 
-def _without_descriptions(files: Sequence[Path], full: Sequence[str], folder: Path, say: Say) -> Sequence[Path]:
+def _without_descriptions(files: list[Path], full: Sequence[str], folder: Path, say: Say) -> list[Path]:
     """`files` without JSON that describes the others, such as labels.json beside train.csv and test.csv.
 
     Args:
@@ -81,7 +81,7 @@ def _without_descriptions(files: Sequence[Path], full: Sequence[str], folder: Pa
     rest = [path for path in files if path not in stray]
     kinds = {split_of(path.name) for path in rest}
     if None in kinds or len(kinds) < 2 or any(path.suffix == ".json" for path in rest):
-        stray = [path for path in stray if path.name in _MAY_DESCRIBE]
+        stray = [path for path in stray if path.stem in _MAY_DESCRIBE]
     others = len(files) > len(stray) or any(name == "data" or split_of(name) for name in full)
     if not stray or not others:
         return files

@@ -9,11 +9,11 @@ Split = Literal["train", "test"]
 _KINDS = {
     "train": ("train", "training"),
     "test": ("test", "testing", "eval", "evaluation", "holdout", "heldout"),
-    "validation": ("validation", "valid", "val", "dev"),
+    "validation": ("validation", "validate", "valid", "val", "dev"),
 }
-_NAME = re.compile(
-    rf"(?<![a-z])({'|'.join(name for names in _KINDS.values() for name in names)})(?:set)?(?![a-z])", re.IGNORECASE
-)
+_NAMES = "|".join(name for names in _KINDS.values() for name in names)
+_HUMP = "(?<=[a-z])(?=[A-Z])"  # between the words of testData
+_NAME = re.compile(rf"(?:(?<![A-Za-z])|{_HUMP})(?i:({_NAMES})(?:set|data)?)(?:(?![A-Za-z])|{_HUMP})")
 
 
 def split_of(name: str) -> str | None:
