@@ -320,7 +320,7 @@ _OTHER_KEYS = {
     "lifecycle/summarizer.py": "the request that serving containers take",
     "models/source.py": "tokenizer_config.json of transformers",
     "pages/": "names that people read",
-    "ledger/resources.py": "its own records, by column",
+    "ledger/stored_rows.py": "its own records, by column",
     "scoring/evaluation_files.py": "rows of the files of evaluations",
     "scoring/judge.py": "requests and answers of OpenAI's protocol",
     "ui/": "names that people read",

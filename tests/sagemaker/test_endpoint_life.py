@@ -219,6 +219,16 @@ def test_limits_count_from_when_the_endpoint_was_started(there: Account) -> None
     assert there.call("deploy", *limits)["max_usd"] == pytest.approx(5.00, abs=0.01)
 
 
+def test_status_prices_all_instances_that_an_endpoint_has_now(there: Account) -> None:
+    """It was the price of one."""
+    there.call("deploy", "--set", "sagemaker.max_instances=4")
+    one = recorded(there)
+    shown(there)["ProductionVariants"][0]["CurrentInstanceCount"] = 3
+    three = recorded(there)
+    assert (one["instances"], three["instances"]) == (1, 3)
+    assert three["usd_per_hour"] == pytest.approx(3 * one["usd_per_hour"])
+
+
 def test_an_endpoint_that_is_adopted_has_cost_what_it_has_run(there: Account, elsewhere: Account) -> None:
     there.call("deploy")
     shown(there)["CreationTime"] = time.time() - timedelta(days=10).total_seconds()

@@ -83,9 +83,9 @@ def preload() -> None:
         ):  # one begins, and the other imports PEFT
             importlib.import_module(module.name)
     typer.main.get_command(importlib.import_module("lorasum.cli.entry").app)
-    resources_on_record = importlib.import_module("lorasum.ledger.resources")
-    for kind in resources_on_record._KINDS:
-        resources_on_record._reader(kind)
+    rows = importlib.import_module("lorasum.ledger.stored_rows")
+    for kind in rows._KINDS:
+        rows._reader(kind)
 
 
 def preload_training() -> None:

@@ -314,10 +314,12 @@ def test_status_shows_the_price_of_what_runs_and_the_cost_of_the_rest(capsys: py
 
 
 def test_the_cost_of_a_fleet_that_may_have_grown_is_the_least(capsys: pytest.CaptureFixture[str]) -> None:
-    row = replace(ENDPOINT, usd_per_hour=2.0, most_instances=4)
-    render.show(StatusResult((ResourceStatus.of(row, 6.1), ResourceStatus.of(replace(row, state="gone"), 6.1))))
-    rows = capsys.readouterr().out.splitlines()[2:]
-    assert ["$6.10 or more so far" in rows[0], "$6.10 or more" in rows[1]] == [True, True]
+    may = replace(ENDPOINT, usd_per_hour=2.0, most_instances=4)
+    has = replace(may, instances=3, most_instances=1)  # a deploy was not allowed to make it smaller
+    rows = [ResourceStatus.of(row, 6.1) for row in (may, replace(may, state="gone"), has)]
+    render.show(StatusResult(tuple(rows)))
+    shown = [row.split("$", 1)[1].rstrip() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert [row.replace(" ", "") for row in shown] == ["2.00$6.10ormoresofar", "6.10ormore", "6.00$6.10ormoresofar"]
 
 
 def test_status_tells_when_an_endpoint_ends_in_red_once_that_is_over(

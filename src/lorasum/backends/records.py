@@ -169,9 +169,11 @@ class EndpointState:
     """The state of an endpoint; `ref` is set unless it is absent.
 
     `created` is when it was started; what it serves may have been replaced since. None where nobody knows.
+    `instances` is how many it runs on; 0 where that is not shown.
     """
 
     status: EndpointStatus
     ref: EndpointRef | None = None
     reason: str = ""
     created: datetime | None = None
+    instances: int = 1

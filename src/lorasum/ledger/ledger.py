@@ -18,7 +18,8 @@ from typing import TypeVar
 from lorasum.errors import LorasumError
 from lorasum.ledger import database
 from lorasum.ledger.database import NewerLedgerError
-from lorasum.ledger.resources import COLUMNS, Dataset, Resource, Unreadable, details, kind_of, parse
+from lorasum.ledger.resources import COLUMNS, Dataset, Resource, Unreadable, details, kind_of
+from lorasum.ledger.stored_rows import parse
 from lorasum.system import paths
 
 __all__ = ["Ledger", "NewerLedgerError"]

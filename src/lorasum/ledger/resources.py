@@ -1,16 +1,11 @@
 """What the ledger records: one frozen dataclass for each kind of thing a run creates."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from functools import cache
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from lorasum.shared.events import DoneEvent
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 ResourceState = Literal["intended", "live", "done", "stopped", "failed", "gone", "unreadable"]
 OPEN: Final = ("intended", "live", "unreadable")
@@ -166,6 +161,7 @@ class Endpoint(Resource):
         expires_at: when its time is over, with its zone; None if it has no end.
         ends_itself: whether it then goes without any lorasum running. Where that could not be arranged, `status` tells.
         adapters: that requests can name, the run's own first; none if it serves one model.
+        instances: how many it had when it was looked at last.
         most_instances: how many it may grow to under load. Its cost is that of one; nobody tells how many ran.
         for_one_run: whether `run` started it, to remove it at its end. A `deploy` makes it one that stays.
     """
@@ -181,6 +177,7 @@ class Endpoint(Resource):
     expires_at: datetime | None = None
     ends_itself: bool = False
     adapters: tuple[Adapter, ...] = ()
+    instances: int = 1
     most_instances: int = 1
     for_one_run: bool = False
 
@@ -215,8 +212,6 @@ class Unreadable(Resource):
 COLUMNS: Final = ("run", "kind", "name", "backend", "state", "created_at", "updated_at", "usd_per_hour")
 """Fields that have columns in the ledger. The other fields of a resource are its details, stored as JSON."""
 
-_KINDS: Final[Mapping[str, type[Resource]]] = {kind.kind: kind for kind in (Dataset, TrainingJob, BatchJob, Endpoint)}
-
 
 def kind_of(resource: Resource) -> str:
     """The kind that is on record: dataset, training_job or endpoint, also of a row that cannot be read."""
@@ -232,69 +227,3 @@ def details(resource: Resource) -> dict[str, object]:
     """The fields of a resource that have no column of their own, ready for JSON."""
     fields = {name: value for name, value in asdict(resource).items() if name not in COLUMNS}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
-
-
-def parse(columns: Mapping[str, object], stored: str) -> Resource:
-    """The resource of a row.
-
-    Args:
-        columns: by name, as COLUMNS has them.
-        stored: the details, as JSON. Fields that this version does not know are left out.
-    """
-    from pydantic import ValidationError
-
-    kind = str(columns["kind"])
-    try:
-        if kind not in _KINDS:
-            raise ValueError(f"it is of an unknown kind, {kind!r}")
-        fields = json.loads(stored)
-        if not isinstance(fields, dict):
-            raise ValueError("its details are not an object")
-        for time in ("created_at", "updated_at"):
-            datetime.fromisoformat(str(columns[time]))
-        if fields.get("expires_at") and datetime.fromisoformat(str(fields["expires_at"])).tzinfo is None:
-            raise ValueError("expires_at: it has no time zone")
-        return _reader(kind).validate_python({**fields, **columns})
-    except ValidationError as error:
-        first = error.errors()[0]
-        return _unreadable(columns, stored, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    except (ValueError, RecursionError) as error:  # json's too
-        return _unreadable(columns, stored, str(error))
-
-
-@cache
-def _reader(kind: str) -> "TypeAdapter[Resource]":
-    """What reads resources of a kind. Making it takes longer than reading a hundred of them."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_KINDS[kind])
-
-
-def _unreadable(columns: Mapping[str, object], stored: str, why: str) -> Unreadable:
-    place, access = _place(stored)
-    return Unreadable(
-        run=str(columns["run"]),
-        name=str(columns["name"]),
-        backend=str(columns["backend"]),
-        state="gone" if columns["state"] == "gone" else "unreadable",
-        account_and_region=place,
-        access=access,
-        reason=why,
-        created_at=str(columns["created_at"]),
-        updated_at=str(columns["updated_at"]),
-        usd_per_hour=None,
-        stored_kind=str(columns["kind"]),
-        stored=stored,
-    )
-
-
-def _place(stored: str) -> tuple[str, dict[str, str]]:
-    """`account_and_region` and `access` of details that cannot be read as a whole; empty where they are not there."""
-    try:
-        fields = json.loads(stored)
-    except (TypeError, ValueError, RecursionError):
-        return "", {}
-    if not isinstance(fields, dict) or not isinstance(place := fields.get("account_and_region"), str):
-        return "", {}
-    pairs = fields["access"].items() if isinstance(fields.get("access"), dict) else ()
-    return place, {key: value for key, value in pairs if isinstance(value, str)}

@@ -121,6 +121,8 @@ def reconcile(held: HeldRun, row: Endpoint) -> None:
     """Update the ledger's row of an endpoint to the state that the backend shows."""
     state = held.backend.endpoint_state(row.run, row.name)
     now = held.ledger.now()
+    if state.instances not in (0, row.instances):
+        row = held.ledger.note(replace(row, instances=state.instances))
     if state.status == "absent" and row.expires_at and expiry.ended_itself(row, now):
         why = f"its time was over at {clock(row.expires_at, now)}, and it ended by itself"
         held.ledger.save(replace(row, state="gone", reason=why, usd_total=cost(row, row.expires_at)))

@@ -30,7 +30,7 @@ class RunResource:
         account_and_region: where on the backend it is; None on this machine.
         location: the backend's address of it: a folder, a URL, an ARN or a URI; None where it is not known.
         reason: such as why it could not be removed, or why it failed; may be empty.
-        usd_per_hour: what it costs while it runs; None if that is unknown.
+        usd_per_hour: what it costs while it runs, with all instances that it had last; None if that is unknown.
     """
 
     run: str
@@ -53,7 +53,7 @@ class RunResource:
             account_and_region=row.account_and_region or None,
             location=_location(row),
             reason=reason,
-            usd_per_hour=row.usd_per_hour,
+            usd_per_hour=row.usd_per_hour and row.usd_per_hour * getattr(row, "instances", 1),
         )
 
     def __str__(self) -> str:
@@ -101,7 +101,8 @@ class ResourceStatus(RunResource):
         expires_at: when an endpoint's time is over; None if it has no end.
         ends_itself: whether it is then deleted although no lorasum runs.
         adapters: the runs whose adapters requests can name; empty if the endpoint serves one model.
-        most_instances: how many an endpoint may grow to. `usd` is that of one.
+        instances: how many an endpoint had when it was looked at last.
+        most_instances: how many it may grow to. `usd` is that of one.
         alarm: why it may cost money without need; empty if all is well.
         progress: how far a job is; None if that is unknown, and for other kinds.
         asked: whether its backend was asked about it; otherwise it is shown as recorded.
@@ -119,6 +120,7 @@ class ResourceStatus(RunResource):
     expires_at: datetime | None
     ends_itself: bool
     adapters: tuple[str, ...]
+    instances: int
     most_instances: int
     alarm: str = ""
     progress: Progress | None = None
@@ -149,6 +151,7 @@ class ResourceStatus(RunResource):
             expires_at=endpoint.expires_at if endpoint else None,
             ends_itself=bool(endpoint and endpoint.ends_itself),
             adapters=tuple(one.run for one in endpoint.adapters) if endpoint else (),
+            instances=endpoint.instances if endpoint else 1,
             most_instances=endpoint.most_instances if endpoint else 1,
             alarm=alarm,
             progress=progress,

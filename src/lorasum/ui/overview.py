@@ -100,7 +100,7 @@ def _progress(resource: ResourceStatus) -> str:
 
 def _costs(resource: ResourceStatus) -> tuple[str, str]:
     """The price an hour and the cost so far of a running or warm resource; only the cost of an ended one."""
-    may_have_grown = resource.usd and resource.most_instances != 1
+    may_have_grown = resource.usd and (resource.instances, resource.most_instances) != (1, 1)
     usd = f"{dollars(resource.usd)}{' or more' if may_have_grown else ''}"
     return (dollars(resource.usd_per_hour), f"{usd} so far") if resource.may_run else ("", usd)
 

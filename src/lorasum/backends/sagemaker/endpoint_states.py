@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import EndpointRef, EndpointState
-from lorasum.backends.sagemaker import parts, sdk
+from lorasum.backends.sagemaker import parts, scaling, sdk
 from lorasum.backends.sagemaker.late import looked_for
 from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.session import Session
@@ -46,9 +46,9 @@ def state(session: Session, name: str) -> EndpointState:
     ref = EndpointRef(name, described.endpoint_arn, served_artifact(session, described))
     status, created = described.endpoint_status, described.creation_time
     if status in SERVING:
-        return EndpointState("in_service", ref, SERVING[status], created)
+        return EndpointState("in_service", ref, SERVING[status], created, scaling.instances(described))
     if status in MOVING:
-        return EndpointState("creating", ref, created=created)
+        return EndpointState("creating", ref, created=created, instances=scaling.instances(described))
     return EndpointState("failed", ref, described.failure_reason or status, created)
 
 

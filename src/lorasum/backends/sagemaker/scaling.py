@@ -25,13 +25,13 @@ def turn_on_or_off(session: Session, endpoint: str) -> None:
 
 def has_outgrown(session: Session, endpoint: "Endpoint") -> bool:
     """Whether an endpoint in service runs on more instances than the config allows."""
-    return _instances(endpoint) > session.config.max_instances
+    return instances(endpoint) > session.config.max_instances
 
 
 def shrink(session: Session, endpoint: "Endpoint") -> None:
     """Ask for as many instances as the config allows: an update keeps the size of the fleet, as does `turn_off`."""
     name, most = endpoint.endpoint_name, session.config.max_instances
-    session.reporter.step(f"endpoint {name} runs on {_instances(endpoint)} instances: {most} from now on")
+    session.reporter.step(f"endpoint {name} runs on {instances(endpoint)} instances: {most} from now on")
     turn_off(session, name)  # SageMaker refuses it while the endpoint is autoscaled
     wanted = {"VariantName": VARIANT, "DesiredInstanceCount": most}
     with aws_errors(f"make endpoint {name} smaller", "sagemaker:UpdateEndpointWeightsAndCapacities"):
@@ -40,8 +40,11 @@ def shrink(session: Session, endpoint: "Endpoint") -> None:
         )
 
 
-def _instances(endpoint: "Endpoint") -> int:
-    return sum(variant.current_instance_count for variant in endpoint.production_variants)
+def instances(endpoint: "Endpoint") -> int:
+    """How many it runs on; 0 where SageMaker does not say it, such as while it is created."""
+    variants = endpoint.production_variants
+    counts = [variant.current_instance_count for variant in variants] if isinstance(variants, list) else []
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def turn_off(session: Session, endpoint: str) -> None:
