@@ -10,7 +10,7 @@ from typing import Protocol
 
 from lorasum.config.data import Columns, DataConfig
 from lorasum.data.files.digests import digests
-from lorasum.data.files.folders import files_in, holds_rows, some, without_links_out
+from lorasum.data.files.folders import CARD_TELLS, card_tells_splits, files_in, holds_rows, some, without_links_out
 from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, known_types, read_rows
 from lorasum.data.files.reading import Reading, Tick, unsaid
@@ -160,9 +160,8 @@ def _instead(folder: Path) -> str:
 
 
 def _use(folder: Path, split: Split) -> str:
-    card = folder / "README.md"
-    if card.is_file() and "data_files:" in card.read_text(encoding="utf-8", errors="replace"):
-        return "README.md there says which files belong to which split: name them in data.train and data.test"
+    if card_tells_splits(folder):
+        return CARD_TELLS
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and holds_rows(path.name))
     likely = [*of_split({name: split_of(name) for name in folders}, split), *folders]
     return f"name one of its folders, such as {folder / likely[0]}" if likely else f"use {known_types()}"

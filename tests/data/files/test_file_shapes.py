@@ -504,6 +504,11 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
     next((tmp_path / "one").glob("data-*.arrow")).unlink()
     with pytest.raises(DataError, match=r"the saved dataset .* lacks data-00000"):
         kept(tmp_path / "one")
+    state = json.loads((tmp_path / "dict" / "train" / "state.json").read_text())
+    state["_indices_data_files"] = [{"filename": "indices.arrow"}]
+    write(tmp_path / "dict" / "train" / "state.json", json.dumps(state))
+    with pytest.raises(DataError, match=r"the saved dataset .* is a choice of the rows of its files"):
+        kept(tmp_path / "dict")
 
 
 @pytest.mark.parametrize(
@@ -561,6 +566,41 @@ def test_a_folder_of_each_split_gives_each_split_its_own(tmp_path: Path) -> None
     with pytest.raises(DataError, match="holds no file of a known type") as caught:
         kept(tmp_path / "data")
     assert caught.value.hint == f"name one of its folders, such as {tmp_path / 'data' / 'train'}"
+
+
+@pytest.mark.parametrize(
+    ("names", "only"),
+    [
+        (("default/train.jsonl", "default/test.jsonl"), "default"),
+        (("default/train/0.jsonl", "default/test/0.jsonl", "docs/a.md"), "default"),
+        (("train/en/0.jsonl", "test/en/0.jsonl"), "en"),
+        (("en/train.jsonl", "de/test.jsonl"), None),
+        (("old/train.jsonl", "validation/0.jsonl"), None),
+    ],
+)
+def test_the_only_folder_with_data_is_read(tmp_path: Path, names: tuple[str, ...], only: str | None) -> None:
+    for name, rows in zip(names, (ROWS[:3], ROWS[3:], ROWS), strict=False):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, lines(rows))
+    said: list[str] = []
+    if only is None:
+        with pytest.raises(DataError, match="holds no file of a known type"):
+            kept(tmp_path)
+    else:
+        assert (kept(tmp_path, said=said), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
+        assert any(text.endswith(f": took its only folder with data, {only}") for text in said)
+
+
+def test_a_card_that_names_the_files_of_splits_is_told_of(tmp_path: Path) -> None:
+    write(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n  - split: train\n    path: a.jsonl\n---\n")
+    for names, tells in ((("a", "b"), True), (("train", "test"), False)):
+        for name in names:
+            write(tmp_path / f"{name}.jsonl", lines(ROWS))
+        said: list[str] = []
+        kept(tmp_path, said=said)
+        assert any("README.md there says which files belong to which split" in text for text in said) == tells
+        for name in names:
+            (tmp_path / f"{name}.jsonl").unlink()
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,9 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     if (folder / "data").is_dir():  # a clone from the hub
         return files_in(folder / "data", split, is_known, say)
     chosen = of_split(folders, split) if all(folders[name] for name in full) else []
+    if not any(folders.values()) and len(holding := [one for one in folders if _holds(folder / one, is_known)]) == 1:
+        chosen = holding  # a clone with one configuration
+        say(folder.name, f"took its only folder with data, {chosen[0]}")
     _tell(chosen, folders, split, folder, say)
     parts = without_links_out([folder / name for name in chosen], folder, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
@@ -93,6 +96,14 @@ def _holds_files(folder: Path, is_known: Callable[[Path], bool]) -> bool:
     """Whether files of a known type are in a folder itself, as far as it may be read."""
     with suppress(OSError):
         return any(path.is_file() and holds_rows(path.name) and is_known(path) for path in folder.iterdir())
+    return False
+
+
+def _holds(folder: Path, is_known: Callable[[Path], bool]) -> bool:
+    """Whether files of a known type are in a folder, in its `data`, or in a folder of it that is named by a split."""
+    with suppress(OSError):
+        inner = [path for path in folder.iterdir() if path.name == "data" or split_of(path.name)]
+        return any(_holds_files(one, is_known) for one in (folder, *inner))
     return False
 
 
@@ -140,9 +151,12 @@ def _saved_splits(folder: Path, split: Split, say: Say) -> list[Path]:
 
 def _saved_files(folder: Path) -> list[Path]:
     """The files of what Dataset.save_to_disk wrote."""
-    described = _described(folder / "state.json").get("_data_files")
-    names = [one.get("filename") for one in objects(described)]
+    state = _described(folder / "state.json")
+    names = [one.get("filename") for one in objects(state.get("_data_files"))]
     files = [folder / Path(name).name for name in _strings(names)]
+    if state.get("_indices_data_files"):  # datasets 1: these say which rows of the files it has, in which order
+        again = "load it with `datasets`, and save what its flatten_indices() returns"
+        raise DataError(f"the saved dataset {folder} is a choice of the rows of its files", again)
     missing = [path.name for path in files if not path.is_file()]
     if missing or not files:
         what = f"lacks {missing[0]}" if missing else "names no files in its state.json"
@@ -172,9 +186,20 @@ def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[
         unnamed = some(name for name, kind in by_split.items() if kind is None)
         say(folder.name, f"took all files for data.{split}{too}: {unnamed} has no split in its name")
     if None in kinds or len(kinds) < 2 or not (chosen := of_split(by_split, split)):
+        if len(files) > 1 and card_tells_splits(folder):
+            say(folder.name, f"took all files for data.{split}: {CARD_TELLS}")
         return list(files)
     _tell(chosen, by_split, split, folder, say)
     return [path for path in files if path.name in chosen]
+
+
+CARD_TELLS = "README.md there says which files belong to which split: name them in data.train and data.test"
+
+
+def card_tells_splits(folder: Path) -> bool:
+    """Whether the card of a dataset from the hub says which of its files belong to which split."""
+    card = folder / "README.md"
+    return card.is_file() and "data_files:" in card.read_text(encoding="utf-8", errors="replace")
 
 
 def some(names: Iterable[str]) -> str:
