@@ -13,7 +13,7 @@ Pure.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.data import Columns
@@ -98,11 +98,16 @@ def _lists(document: Mapping[str, Any], dialogues: Any, summaries: list[Any]) ->
         return []
     others = [len(column) for column in summaries if len(column) != len(dialogues)]
     if others:
-        if 2 * sum(isinstance(one, str) and bool(_TURNS.match(one)) for one in dialogues) > len(dialogues):
+        if are_dialogues(dialogues):
             raise ValueError(f"it holds {len(dialogues)} dialogues and {others[0]} summaries")
         return []
     full = {key: value for key, value in document.items() if isinstance(value, list) and len(value) == len(dialogues)}
     return [dict(zip(full, values, strict=True)) for values in zip(*full.values(), strict=True)]
+
+
+def are_dialogues(texts: Sequence[Any]) -> bool:
+    """Whether most of a list are texts of several turns, and so not the turns of one dialogue."""
+    return 2 * sum(isinstance(one, str) and bool(_TURNS.match(one)) for one in texts) > len(texts)
 
 
 _TURNS = re.compile(r"[^\n:]{1,40}: .*\n[^\n:]{1,40}: ")
