@@ -19,6 +19,10 @@ ROWS = [{"dialogue": f"Ana: number {n}?\nBen: yes, {n}", "summary": f"Ana asks a
 SPLITS = {"train": ROWS[:3], "validation": ROWS[3:]}
 TABLE = {"dialogue": [row["dialogue"] for row in ROWS], "summary": [row["summary"] for row in ROWS]}
 
+CHATS = [
+    [{"role": "user", "content": row["dialogue"]}, {"role": "assistant", "content": row["summary"]}] for row in ROWS
+]
+
 
 def kept(path: Path, split: str = "train", said: list[str] | None = None, **settings: Any) -> list[dict[str, str]]:
     """The examples of a split, as rows. Every unusable row is an error."""
@@ -91,6 +95,31 @@ def lines(rows: list[dict[str, str]]) -> str:
 def test_every_usual_shape_of_json_is_read(tmp_path: Path, name: str, content: str) -> None:
     assert kept(write(tmp_path / name, content)) == ROWS
     assert kept(write(tmp_path / name, b"\xef\xbb\xbf" + content.encode())) == ROWS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(CHATS),
+        pretty(CHATS),
+        "".join(f"{json.dumps(chat)}\n" for chat in CHATS),
+        "".join(f"{json.dumps({'messages': chat})}\n" for chat in CHATS),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_rows_may_be_bare_lists_of_messages(tmp_path: Path, name: str, content: str) -> None:
+    assert kept(write(tmp_path / name, content)) == ROWS
+
+
+def test_one_list_of_messages_is_no_training_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no column 'dialogue'; it has 'role', 'content'"):
+        kept(write(tmp_path / "t.json", json.dumps(CHATS[0])))
+
+
+def test_lists_of_rows_with_columns_like_messages_stay_rows(tmp_path: Path) -> None:
+    rows = [[{"content": row["dialogue"], "role": row["summary"]}] for row in ROWS]
+    path = write(tmp_path / "t.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    assert kept(path, columns={"dialogue": "content", "summary": "role"}) == ROWS
 
 
 def test_commas_in_texts_stay_where_others_are_too_many(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ def _raw(line: bytes) -> str:
 def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
     """The elements of an array, objects one after another, or the rows of a single document."""
     scanner = _Scanner(reading, file)
-    in_arrays = scanner.next_sign() == "[" and _header(_parsed(file.head.split(b"\n")[0]), reading) is None
+    top, _, below = file.head.partition(b"\n")
+    line = _parsed(top)
+    are_chats = _is_chat(line, reading) and below.lstrip()[:1] == b"["
+    in_arrays = scanner.next_sign() == "[" and _header(line, reading) is None and not are_chats
     rows = scanner.elements() if in_arrays else scanner.values()
     first = list(islice(rows, 1))
     if first and scanner.is_document and scanner.next_sign() == "" and isinstance(first[0], dict):
@@ -133,7 +136,19 @@ def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
             reading.tick(file.share())
         if header and isinstance(row, list) and len(row) == len(header):
             row = dict(zip(header, row, strict=True))
+        if _is_chat(row, reading):
+            row = {"messages": row}
         yield f"{reading.name} row {number}", _object(row)
+
+
+def _is_chat(row: Any, reading: Reading) -> bool:
+    """Whether a row is a bare list of messages, as of fine-tuning tools, and not a list of rows."""
+    if not isinstance(row, list) or not all(isinstance(one, dict) for one in row):
+        return False
+    others = {reading.columns.dialogue, *reading.columns.summaries}
+    return bool(row) and all(
+        {"role", "from"} & {*one} and {"content", "value"} & {*one} and not others & {*one} for one in row
+    )
 
 
 def _header(row: Any, reading: Reading) -> list[str] | None:
