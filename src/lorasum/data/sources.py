@@ -129,9 +129,12 @@ def _paths(given: str, split: Split, say: Say) -> list[Path]:
     field, path = f"data.{split}", Path(given)
     if path.is_dir():
         files = files_in(path, split, lambda file: file_type(file) is not None, say)
+        if not files and any(file.is_symlink() and file.is_file() and file_type(file) for file in path.iterdir()):
+            use = "name the files in the config, or copy what they lead to"
+            raise DataError(f"{field}: the files of the folder {path} are links that lead out of it", use)
         if not files:
             raise DataError(
-                f"data.{split}: the folder {path} holds no file of a known type{_instead(path)}", _use(path, split)
+                f"{field}: the folder {path} holds no file of a known type{_instead(path)}", _use(path, split)
             )
     elif has_magic(given) and not path.exists():
         matches = sorted(glob(given, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
@@ -179,7 +182,9 @@ def _check_type(path: Path, split: Split) -> None:
     if file_type(path) is None:
         instead = {
             **dict.fromkeys((".xlsx", ".xls"), "in Excel, save it as 'CSV UTF-8'; or "),
-            **dict.fromkeys((".txt", ".zip"), f"{doc('chats')} shows how exported chats become rows; "),
+            ".zip": f"{doc('chats')} shows how exported chats become rows; ",
+            ".jl": "if it has a JSON object in each line, call it .jsonl; ",
+            ".txt": f"{doc('chats')} shows how exported chats become rows; call a table .csv, lines of JSON .jsonl; ",
         }.get(path.suffix.lower(), "")
         raise DataError(f"data.{split}: the type of {path.name} is not known", f"{instead}use {known_types()}")
 

@@ -352,6 +352,29 @@ def test_cells_that_a_spreadsheet_adds_are_no_fault(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "dialogue,summary,\nAna: hi,Ana greets.\nBen: hey,Ben greets.,\n",
+        "id,dialogue,summary,,\n1,Ana: hi,Ana greets.\n2,Ben: hey,Ben greets.,,x\n",
+        "dialogue\u00a0,\u200bsummary\nAna: hi,Ana greets.\nBen: hey,Ben greets.\n",
+        '\ufeff\ufeff"dialogue","summary"\n"Ana: hi",Ana greets.\nBen: hey,Ben greets.\n',
+        "| dialogue | summary |\n|---|:--|\n| Ana: hi | Ana greets. |\n| Ben: hey | Ben greets. |\n",
+    ],
+)
+def test_headers_that_other_programs_write_are_read(tmp_path: Path, content: str) -> None:
+    assert kept(write(tmp_path / "t.csv", content)) == [
+        {"dialogue": "Ana: hi", "summary": "Ana greets."},
+        {"dialogue": "Ben: hey", "summary": "Ben greets."},
+    ]
+
+
+@pytest.mark.parametrize("header", ["dialogue,summary,note", "id,dialogue,summary,", "dialogue,summary"])
+def test_a_record_that_lacks_named_fields_is_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(DataError, match=r"fields?, the header has"):
+        kept(write(tmp_path / "t.csv", f"{header}\nAna: hi,Ana greets.\nBen: hey\n"))
+
+
 def test_two_columns_of_one_name_are_an_error_that_names_them(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "dialogue,summary,summary\nAna: hi,one,two\n")
     with pytest.raises(DataError, match=r"t.csv has 2 columns 'summary'"):
@@ -767,6 +790,10 @@ def test_a_link_that_leads_out_of_the_folder_is_skipped(tmp_path: Path) -> None:
     assert len(kept(folder / "*.jsonl")) == 4
     assert said[0].startswith("private.jsonl: ignored: it is a link that leads out of")
     assert len(kept(folder / "private.jsonl")) == 4, "named by the user, it is read"
+    (folder / "a.jsonl").unlink()
+    (folder / "b.jsonl").unlink()
+    with pytest.raises(DataError, match="are links that lead out of it"):
+        kept(folder)
 
 
 def test_links_of_the_hubs_cache_are_followed(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ _TITLES = 10  # lines that may stand above the header
 _LONGEST_HEADER = 100_000  # characters
 _ESCAPE = re.compile(r"\\([\\\"])")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_RULE = re.compile(r" *(?::?-{2,}:? *)?")  # a cell of the line below the header of a Markdown table
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
 
 
@@ -63,7 +64,8 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
 def _records(
     reading: Reading, file: Opened, lines: "_Lines", reader: Iterator[list[str]]
 ) -> Iterator[tuple[str, list[str] | Rejected]]:
-    """The fields of each record with its place. Empty lines, and a spreadsheet's rows of empty cells, are none."""
+    """The fields of each record with its place. Empty lines, a spreadsheet's rows of empty cells, and the line below a
+    Markdown table's header are none."""
     while True:
         place = f"{reading.name}:{lines.number + 1}"
         if (lines.number + 1) % TICK_ROWS == 0:
@@ -80,7 +82,7 @@ def _records(
             continue
         if fields is None:
             return
-        if any(map(str.strip, fields)):
+        if any(map(str.strip, fields)) and not all(map(_RULE.fullmatch, fields)):
             yield place, fields
 
 
@@ -131,7 +133,7 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
     if above := _lines_above_header(lines, reading.columns):
         reading.say(reading.name, f"its header is in line {lines.number + above + 1}: what is above it is ignored")
         lines.skip(above)
-    expected = "\t" if ".tsv" in reading.name.lower() else ","
+    expected = "\t" if re.search(r"\.(?:tsv|tab)(?:\.|$)", reading.name.lower()) else ","
     dialect = _sniffed(lines.peek()[0], expected, reading.columns)
     if dialect != expected:
         reading.say(reading.name, f"its fields are separated by {_DELIMITERS.get(dialect, repr(dialect))}")
@@ -237,7 +239,7 @@ def _names(header: str, delimiter: str) -> list[str]:
 
 
 def _as_names(fields: Sequence[str]) -> list[str]:
-    return [name.strip().strip("\ufeff") for name in fields]
+    return [name.strip().strip("\ufeff\u200b\u2060").strip() for name in fields]
 
 
 def _has_escaped_quotes(file: Opened, delimiter: str) -> bool:
@@ -263,6 +265,8 @@ def _row(header: Sequence[str], fields: list[str], delimiter: str) -> Row:
     raw = delimiter.join(fields)
     if len(fields) > len(header) and not any(fields[len(header) :]):
         fields = fields[: len(header)]  # a spreadsheet's empty cells
+    if len(fields) < len(header) and not any(header[len(fields) :]):
+        fields = fields + [""] * (len(header) - len(fields))  # of a header that ends with the delimiter
     if not is_unicode(raw):
         return Rejected("not UTF-8", raw=raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     if len(fields) != len(header):

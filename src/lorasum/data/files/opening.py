@@ -103,7 +103,7 @@ def opened(path: Path, say: Say) -> Iterator[Opened]:
         if encoding:
             head = head.decode(encoding, "ignore").encode()
             stream = io.BufferedReader(_Chunks(_recoded(path, plain, encoding)), _HEAD)
-        elif head.startswith(codecs.BOM_UTF8):
+        while not encoding and head.startswith(codecs.BOM_UTF8):  # joined files may begin with several
             head = head.removeprefix(codecs.BOM_UTF8)
             plain.read(len(codecs.BOM_UTF8))
         yield Opened(stream, head, whole, disk, path.stat().st_size)
