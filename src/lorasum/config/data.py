@@ -67,7 +67,7 @@ class DataConfig(Section):
     """Test files, as `train`."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the training dialogues that become the test split, 0 to 1, in place of `test`. The order of the rows
-    makes no difference, and equal dialogues go to the same split."""
+    makes no difference, and dialogues that are written alike go to the same split."""
     test_seed: int = 0
     """Seed of `test_fraction`: another seed chooses other dialogues."""
     columns: Columns = Columns()

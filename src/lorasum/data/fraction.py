@@ -1,4 +1,5 @@
-"""Takes a test split from the training data. The hash of a dialogue decides, so equal dialogues stay together."""
+"""Takes a test split from the training data. The hash of a dialogue as it is written decides, so equal ones stay
+together. Not what messages are rendered to: that would divide the chats of every list of messages anew."""
 
 import hashlib
 import json
