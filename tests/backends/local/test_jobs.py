@@ -382,8 +382,8 @@ def test_steps_of_another_stand_beside_a_jobs_own(backend: Backend, spec: Any) -
 
 
 def test_a_job_that_cannot_be_laid_out_is_an_error_with_a_hint(backend: Backend, spec: Any, home: Path) -> None:
-    home.parent.mkdir(exist_ok=True)
-    home.write_text("a file where the folder should be")
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "runs").write_text("a file where the folder should be")
     with pytest.raises(BackendError, match="cannot start training") as caught:
         backend.start_training(spec())
     assert caught.value.hint
