@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -224,10 +226,22 @@ class World:
 
     def check_nothing_after_teardown(self) -> None:
         ended = self.call("teardown")
+        if "it may still appear" in ended.stderr:  # the blow came between the ledger's word and the call
+            assert ended.code == 2, ended.stderr
+            self._let_pass(timedelta(minutes=16))
+            ended = self.call("teardown")
         assert ended.code == 0, ended.stderr
         sagemaker = self.aws.sagemaker
         assert self.billed() == [], self.billed()
         assert (sagemaker.models, sagemaker.configs, self.aws.scheduler.schedules()) == ({}, {}, {})
+
+    def _let_pass(self, time: timedelta) -> None:
+        """Make what is on record as intended older."""
+        with sqlite3.connect(self.home / "ledger.sqlite") as db:
+            rows = db.execute("SELECT rowid, updated_at FROM resources WHERE state='intended'").fetchall()
+            for row, updated in rows:
+                earlier = (datetime.fromisoformat(updated) - time).isoformat()
+                db.execute("UPDATE resources SET updated_at=? WHERE rowid=?", (earlier, row))
 
 
 def _state_of(sagemaker: Any) -> dict[str, dict[str, Any]]:
