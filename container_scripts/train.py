@@ -109,7 +109,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     dataset = from_json(DatasetFacts, (folders.dataset / MANIFEST_FILE).read_bytes())
     packs, test_packs = load_split(folders.dataset, "train"), load_split(folders.dataset, "test")
     checkpoints = Checkpoints(arguments.checkpoint_dir, arguments, dataset.fingerprint)
-    resume_from = group.from_first(lambda: claim(checkpoints, arguments.keep))
+    resume_from = group.from_first(lambda: claim(checkpoints, arguments, len(packs)))
     metrics.emit(ProgressEvent("starting", 1, 2, "loading the model and trying it out"))
     loaded = load(arguments, folders, dataset, (packs, test_packs), resume_from, group)
     metrics.emit(start_event(loaded, dataset, len(packs), resume_from, group.size))
@@ -201,25 +201,27 @@ def leave_model(
         return artifact.Left(not_merged=why)
 
 
-def claim(checkpoints: "Checkpoints", keep: str) -> Path | None:
+def claim(checkpoints: "Checkpoints", arguments: Arguments, packs: int) -> Path | None:
     """The checkpoint to go on from; None if there is none.
 
     Raises:
-        TrainingError: the user was told that no step is repeated, and there is none, or not the weights to be merged.
+        TrainingError: the user was told that no step is repeated, and some would be, or the best weights are lost.
     """
-    from engine.train_state import read_progress
+    from engine.schedule import plan_steps
+    from engine.train_state import Progress, read_progress
 
     found = checkpoints.claim()
     if os.environ.get(STEPS_DONE) != "1":
         return found
-    lost = ""
-    if found is None:
-        lost = "the checkpoints of the job that has done the steps are gone or damaged, so all steps would be repeated"
-    elif keep == "best" and (best := read_progress(found).best_step) and checkpoints.whole(best) is None:
+    progress, lost = read_progress(found) if found else Progress(), ""
+    one = replace(arguments, per_device_batch_size=max(arguments.per_device_batch_size, 1))  # auto: as many steps
+    left = plan_steps(one, packs).steps - progress.step
+    if left > 0 and not progress.learns_no_more(arguments.early_stopping_patience):
+        lost = f"checkpoints of the job that has done the steps are gone or damaged: {left} would be repeated"
+    elif arguments.keep == "best" and (best := progress.best_step) and checkpoints.whole(best) is None:
         lost = f"the best weights of the job that has done the steps, of step {best}, are gone or damaged"
     if lost:
-        hint = "deploy.serve: adapter serves what that job has left; another training.seed trains anew"
-        raise TrainingError(lost, hint)
+        raise TrainingError(lost, "deploy.serve: adapter serves what that job left; another training.seed trains anew")
     return found
 
 

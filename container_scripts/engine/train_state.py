@@ -74,6 +74,10 @@ class Progress:
             self.best_step, self.best_loss, self.best_score, self.worse_evaluations = self.step, loss, score, 0
         return better
 
+    def learns_no_more(self, patience: int) -> bool:
+        """Whether as many evaluations as there is patience for were not better; 0 is without end."""
+        return 0 < patience <= self.worse_evaluations
+
 
 def read_progress(checkpoint: Path) -> Progress:
     """The progress of a checkpoint that is whole."""

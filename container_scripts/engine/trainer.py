@@ -133,10 +133,11 @@ class _Training:
 
     def _work(self) -> None:
         """Train and evaluate until all is done, or any process was asked to stop. All processes do the same."""
+        patience = self._arguments.early_stopping_patience
         while not self._stopping:
             if self._evaluation_is_due():
                 self._evaluate()
-            elif self._progress.step < self._schedule.steps and not self._learns_no_more():
+            elif self._progress.step < self._schedule.steps and not self._progress.learns_no_more(patience):
                 self._do_step()
             else:
                 break
@@ -251,10 +252,6 @@ class _Training:
     def _seconds(self) -> float:
         """Seconds of training and test loss since this start."""
         return time.monotonic() - self._started - self._generation_seconds
-
-    def _learns_no_more(self) -> bool:
-        """Whether no evaluation has been better for as long as the arguments have patience."""
-        return 0 < self._arguments.early_stopping_patience <= self._progress.worse_evaluations
 
     def _takes_best(self) -> bool:
         """Whether the artifact gets other weights than the last ones."""

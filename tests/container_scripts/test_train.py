@@ -469,7 +469,18 @@ def test_a_job_that_was_to_repeat_no_step_repeats_none(job: Job) -> None:
     job.variables[STEPS_DONE] = "1"
     assert job.run(max_steps=2).code == 1
     assert job.events() == []
-    assert "are gone or damaged, so all steps would be repeated" in (job.root / "output" / "failure").read_text()
+    assert "are gone or damaged: 2 would be repeated" in (job.root / "output" / "failure").read_text()
+
+
+def test_a_job_that_only_merges_goes_on_from_no_older_checkpoint(job: Job) -> None:
+    """The steps from there on were paid for again."""
+    flags = {"max_steps": 2, "checkpoint_minutes": 1e-9}
+    job.variables[ADAPTER_ONLY] = "1"
+    assert job.run(**flags).code == 0
+    (job.root / "checkpoints" / "checkpoint-2" / "progress.json").write_text("{}")
+    job.variables[STEPS_DONE] = "1"
+    assert job.run(**flags).code == 1
+    assert "are gone or damaged: 1 would be repeated" in (job.root / "output" / "failure").read_text()
 
 
 def test_lost_best_weights_are_told_of_and_no_others_are_merged(job: Job) -> None:
