@@ -119,7 +119,7 @@ class InMemoryBackend:
             self.jobs[job.name] = self.outcome
 
     def training_events(self, job: JobRef) -> Iterator[Event]:
-        yield from self.events
+        yield from self.told.get(job.name, self.events)
 
     def training_log(self, job: JobRef) -> list[str]:
         return []

@@ -1,10 +1,11 @@
 """report: the page of a run is gathered from what is on record, and says what is missing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_backend import InMemoryBackend, context
+from memory_backend import DONE, STEP, InMemoryBackend, context
 
 from lorasum.commands.deploy import deploy
 from lorasum.commands.evaluate import evaluate
@@ -14,6 +15,7 @@ from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
+from lorasum.shared.events import MERGE_LEFT_OUT
 from lorasum.system import paths
 
 
@@ -53,6 +55,18 @@ def test_the_scores_are_those_of_the_artifact(config: Config, backend: InMemoryB
     missing = report(run).missing
     assert any("has not been evaluated" in line for line in missing), "those of another job's artifact are not its own"
     assert report(run, job=job).missing == ()
+
+
+def test_a_job_that_only_merged_has_the_curves_of_its_steps(
+    config: Config, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+) -> None:
+    backend.events = [STEP, replace(STEP, step=6), replace(DONE, not_merged=MERGE_LEFT_OUT)]
+    run = context(config, backend, ledger)
+    trained = train(context(make_config(deploy={"serve": "adapter"}), backend, ledger)).job
+    backend.events = [DONE]
+    merged = train(run).job
+    assert merged != trained
+    assert [Path(report(run, job=job).page).read_text().count("<svg") for job in (trained, merged)] == [5, 5]
 
 
 def test_two_jobs_stand_side_by_side(

@@ -73,7 +73,9 @@ def _facts(run: RunContext, row: TrainingJob, name: str) -> RunFacts:
     record = None
     if reference:
         try:
-            events = tuple(run.backend.training_events(reference))
+            steps = run.backend.steps_of(row.run, reference)  # another job's, where this one has only merged them
+            jobs = dict.fromkeys(one for one in (steps, reference) if one)
+            events = tuple(event for one in jobs for event in run.backend.training_events(one))
             record = artifact_record(run.backend, reference) if row.state == "done" else None
         except BackendError as error:
             run.reporter.warn(f"{error.message}: the page has no curves ({error.hint})")
