@@ -805,8 +805,8 @@ def test_what_can_follow_has_the_config_as_it_was_given(result: object, commands
 
 
 def test_a_config_from_a_pipe_leaves_nothing_to_paste() -> None:
-    piped = Given(Path("-"))
-    assert (piped.next_of(PREPARED), piped.next_of(SWEPT)) == ([], list(SWEPT.next))
+    piped = Given(Path("-"), ["lora.r=8"])
+    assert (piped.next_of(PREPARED), piped.next_of(SWEPT)) == ([], ["lorasum deploy FILE --set lora.r=8 --set name=t"])
     assert piped.hint("run `lorasum deploy` with this config first") == "run `lorasum deploy` with this config first"
 
 

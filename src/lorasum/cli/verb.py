@@ -149,6 +149,9 @@ def raise_unread(ledgers: Sequence[str]) -> None:
 def confirm_spending(yes: bool, to_be_spent: Callable[[], str]) -> None:
     """On a terminal, ask before money is spent, if any is; a script is not asked.
 
+    The verb looks at all of it again, now with the run's lock: an answer may take hours, in which somebody else may
+    have started or deleted what it is about.
+
     Raises:
         LorasumError: somebody is at the terminal who would not see the question, because stderr goes elsewhere, or
             could not answer, because stdin is read for something else.

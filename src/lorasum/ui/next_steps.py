@@ -34,8 +34,11 @@ class Given:
 
     def next_of(self, result: object) -> list[str]:
         """What can follow a result; nothing where the config came through a pipe."""
+        if isinstance(result, SweepResult):
+            words = ["FILE", *self._sets] if is_piped(self.config) else self._words
+            return [one.replace("FILE", shlex.join(words), 1) for one in result.next]
         if is_piped(self.config):
-            return list(result.next) if isinstance(result, SweepResult) else []
+            return []
         match result:
             case PrepareResult():
                 return [self.command("plan"), self.command("train")]
@@ -48,12 +51,13 @@ class Given:
                 return [self.command("deploy", *alone), *([] if why else [f"{export} && llama-server -m model.gguf"])]
             case DeployResult() | RunResult(teardown=None):
                 return [self.command("predict", "--sample"), self.command("teardown")]
-            case SweepResult(next=commands):
-                return [one.replace("FILE", shlex.join(self._words), 1) for one in commands]
         return []
 
     @property
     def _words(self) -> list[str]:
-        own = [word for one in self.overrides if redact(one) == one for word in ("--set", one)]
         is_yaml = self.config.suffix.lower() in (".yaml", ".yml")
-        return [*([] if is_yaml else ["--config"]), str(self.config), *own]
+        return [*([] if is_yaml else ["--config"]), str(self.config), *self._sets]
+
+    @property
+    def _sets(self) -> list[str]:
+        return [word for one in self.overrides if redact(one) == one for word in ("--set", one)]
