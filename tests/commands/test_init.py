@@ -134,7 +134,10 @@ def test_folders_and_files_named_by_their_split_are_separated() -> None:
     rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
     write("all/train/a.jsonl", rows)
     write("all/validation/b.jsonl", rows[:2])
-    assert written(["all"]).data.test == str(Path("all/validation").resolve())
+    write("all/train_2/c.jsonl", rows[:2])
+    data = written(["all"]).data
+    assert data.test == str(Path("all/validation").resolve())
+    assert data.train == [str(Path("all", name).resolve()) for name in ("train", "train_2")]
     init([write("my-test.jsonl", rows[:2]), write("my-train.jsonl", rows)], RUN, InitOptions(), force=True)
     assert load_config(RUN).data.test == str(Path("my-test.jsonl").resolve())
 

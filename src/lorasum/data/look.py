@@ -82,7 +82,7 @@ def find_splits(given: Sequence[str]) -> SplitPaths:
     folder = Path(path)
     if not folder.is_dir():
         return SplitPaths(path, None)
-    inner = {one.name: split_of(one.name) for one in folder.iterdir() if one.is_dir()}
+    inner = {one.name: split_of(one.name) for one in sorted(folder.iterdir()) if one.is_dir()}
     train, test = of_split(inner, "train"), of_split(inner, "test")
     if train and test and not (folder / "dataset_dict.json").is_file():
         return SplitPaths(*(_one_or_many([str(folder / name) for name in names]) for names in (train, test)))
