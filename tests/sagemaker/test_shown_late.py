@@ -126,6 +126,14 @@ def test_ctrl_c_deletes_an_endpoint_that_is_shown_late(there: Account, signalled
     assert endpoints(there) == []
 
 
+def test_a_signal_ends_a_command_also_where_nothing_is_shown(there: Account, signalled: Signalled) -> None:
+    """It exited with 5, as after an outage, so that a script would have tried again."""
+    ended = signalled("CreateEndpoint", "deploy", number=signal.SIGTERM)
+    assert ended.interrupted(), ended.stderr
+    assert "endpoint tiny may be running, and billed, until `lorasum teardown` removes it" in ended.stderr
+    assert there.run("status").code == 3
+
+
 def test_ctrl_c_tells_of_a_job_that_is_not_shown(there: Account, signalled: Signalled) -> None:
     ended = signalled("CreateTrainingJob", "train", *ANOTHER, number=signal.SIGINT)
     assert ended.interrupted(), ended.stderr

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Final
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
-from lorasum.errors import BackendError, NoAnswerError
+from lorasum.errors import BackendError, NoAnswerError, UnseenError
 from lorasum.formatting import clock
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin
@@ -52,7 +53,8 @@ def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[End
         live = held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
-        clean_up(lambda: _undo(held, earlier, before, row, reason))
+        with suppress(UnseenError):  # it stays on record as intended, and is told of with what a command leaves
+            clean_up(lambda: _undo(held, earlier, before, row, reason))
         raise
     _tidy_up(held, row)
     return live
