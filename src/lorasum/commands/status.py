@@ -47,7 +47,6 @@ def status(
         RunBusyError: records are to be rebuilt, and another process is changing the run.
     """
     done: list[str] = []
-    warn_without_ledger(ledger)
     if rebuild_on and (kept := ledger.set_unusable_aside()):
         done.append(f"set the ledger, which is of a newer lorasum, aside as {kept}")
     with usable(ledger, ledger.warn) as readable:
@@ -97,6 +96,8 @@ def _status(backends: Sequence[Backend], ledger: Ledger, run: str | None) -> lis
             f"nothing is on record of run {', '.join(forgotten)}, which has files in {paths.home() / 'runs'}: "
             "`lorasum status --rebuild` records it again"
         )
+    else:
+        warn_without_ledger(ledger)
     asked, busy = _asked(backends, ledger, run)
     now = ledger.now()
 
