@@ -116,6 +116,12 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("25 12 2024 15 11 2024, lotto 28 18 19 13 27 5 14", "US", "25 12 2024 15 11 2024, lotto 28 18 19 13 27 5 14"),
         ("ISBN 0-363-89340-8", "DE", "ISBN 0-363-89340-8"),
         ("@491705550199 are you in?", "US", "@<PHONE> are you in?"),
+        ("ticket (202) 555-0143, ref 1-202-555-0143", "US", "ticket <PHONE>, ref <PHONE>"),
+        ("customer 98765 43210, order 9876543210", "IN", "customer <PHONE>, order 9876543210"),
+        ("pedido: 612 345 678 o 612 34 56 78", "ES", "pedido: <PHONE> o <PHONE>"),
+        ("订单 138 1234 5678, cliente: 33 1234 5678", "CN", "订单 <PHONE>, cliente: 33 1234 5678"),
+        ("call me at #202-555-0143, ticket #2025550143", "US", "call me at #<PHONE>, ticket #2025550143"),
+        ("build-20260812-03 fixes JIRA-2025550143", "US", "build-20260812-03 fixes JIRA-2025550143"),
     ],
 )
 def test_all_ways_of_writing_a_number_are_taken_out(text: str, region: str, clean: str) -> None:

@@ -132,8 +132,8 @@ PHONE_FORMS = [
 NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h]{0,3}\d){6,}")
 """A stretch of text that may hold a phone number, or what looks like one."""
 BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what it is
-GLUED = re.compile(r"(?:[A-Za-z_]|(?<!\d)\d{1,3}[.,])$")
-"""The end of a text whose next digit belongs to a word, a version or a decimal."""
+GLUED = re.compile(r"(?:[A-Za-z_]|[A-Za-z]-|(?<!\d)\d{1,3}[.,])$")
+"""The end of a text whose next digit belongs to a word, a name such as build-20260812-03, a version or a decimal."""
 SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
 LONG_NUMBER = re.compile(r"\d(?<![\w.,]\d)(?:[ .\-/]?\d){8,}(?!\w)")
 
@@ -168,7 +168,21 @@ _NUMBER_WORDS = _words(
     "number numbers no no. nr nr. nummer num numéro número numero id code is was are ist war lautet es n° nº",
 )
 _OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBER_WORDS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
-_NO_TRUNK = r"(?!0\d{1,5}[ /\-]\d{2}|\d{3}[ .\-]\d{3}[ .\-]\d{4}\b)"  # phone numbers, whatever stands before them
+_GROUPED = "|".join(  # as people write phone numbers: an order number is mostly of one piece
+    (
+        r"0\d{1,5}[ /\-]\d{2}",  # 030 2312
+        r"\d{2,5}\) ?\d",  # (030) 2312
+        r"(?:1[ \-])?\(?\d{3}\)?[ .\-]\d{3}[ .\-]\d{4}\b",  # 1-202-555-0143
+        r"\d{5}[ \-]\d{5}\b",  # 98765 43210
+        r"\d{2,4}[ \-]\d{4,5}[ \-]\d{4}\b",  # 138 1234 5678
+        r"\d{3}(?: \d\d){3}\b",  # 612 34 56 78
+        r"\d{3} (?:\d{3}|\d\d) \d{3}\b",  # 612 345 678
+        r"(?:\d\d ){3}\d\d\b",  # 20 12 34 56
+        r"\d{4} \d{4}\b",  # 6123 4567
+        r"\d{3} \d{7}\b",  # 347 1234567
+    )
+)
+_NO_PHONE = rf"(?!{_GROUPED})"
 _CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
 
 PLAINLY_NOT_PHONES = re.compile(
@@ -199,9 +213,9 @@ NOT_PHONES = [
         rf"(?<![\w(])(?<!\d[ ./-])[+-]?(?!0\d)(?:{_AMOUNT} ?- ?)?{_AMOUNT} ?(?:{_CURRENCIES}|{_UNITS})(?![\w]|\d)",
         re.IGNORECASE,
     ),
-    re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_NO_TRUNK}{_CODE})", re.IGNORECASE),
-    re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_NO_TRUNK}{_CODE})", re.IGNORECASE),
-    re.compile(r"[#№] ?(?P<found>\d[\d\-]*)"),
+    re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_NO_PHONE}{_CODE})", re.IGNORECASE),
+    re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_NO_PHONE}{_CODE})", re.IGNORECASE),
+    re.compile(rf"[#№] ?(?P<found>{_NO_PHONE}\d[\d\-]*)"),
 ]
 """Prices, order numbers and web addresses."""
 
