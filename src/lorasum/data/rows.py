@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 from lorasum.config.data import Columns
 from lorasum.data.chats.keys import speaker_columns
-from lorasum.data.chats.message import speaker_of, text_of
+from lorasum.data.chats.message import is_assistants, speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 from lorasum.data.chats.unsaid import without_thoughts
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""
 
-_ASSISTANTS = frozenset(("assistant", "gpt", "model", "bot", "chatgpt", "ai"))
 _PAIRS = (("prompt", "completion"), ("prompt", "response"), ("input", "output"), ("source", "target"))
 _INSTRUCTED = (("instruction", "output"), ("instruction", "response"))
 
@@ -86,16 +85,12 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
 def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
     """Turns of a chat with a model. The assistant's last turn is the summary, and the turns before are the dialogue."""
     turns = [turn for turn in messages if isinstance(turn, Mapping)]
-    if not turns or not _is_assistants(turns[-1]):
+    if not turns or not is_assistants(turns[-1]):
         return Fields(list(messages), None)
     before = list(messages[:-1])
     if isinstance(system, str | list) and text_of({"content": system}):
         before.insert(0, {"role": "system", "content": system})
     return Fields(_asked(before), without_thoughts(text_of(turns[-1])))
-
-
-def _is_assistants(turn: Mapping[str, Any]) -> bool:
-    return speaker_of({**turn, "name": None}).lower() in _ASSISTANTS
 
 
 def _asked(prompt: Any) -> Any:
@@ -118,7 +113,7 @@ def _references(summary: Any) -> list[Any]:
     """A summary, or each of several references that has text, or the answer that turns end with; at least one item. A
     text is one summary, also if it is a JSON list: a model may have to answer with one."""
     if isinstance(summary, list) and summary and all(isinstance(one, Mapping) for one in summary):
-        return [without_thoughts(text_of(summary[-1]))] if _is_assistants(summary[-1]) else [summary]
+        return [without_thoughts(text_of(summary[-1]))] if is_assistants(summary[-1]) else [summary]
     if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):
         return [one for one in summary if one and one.strip()] or [""]
     return [summary]

@@ -102,6 +102,8 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"author": '{"id": 1, "name": "Ana"}', "text": "hi"}, "Ana: hi"),
         ({"author": "{'id': 1, 'name': 'Ana'}", "text": "hi"}, "Ana: hi"),
         ({"role": "assistant", "content": "<think>\nhm\n</think>\n\nhi <think>"}, "assistant: hi <think>"),
+        ({"role": "assistant", "content": "hm\n</think>\n\nhi"}, "assistant: hi"),
+        ({"role": "user", "content": "the tag </think> ends it"}, "user: the tag </think> ends it"),
         ({"Transcript": {"ParticipantRole": "CUSTOMER", "Content": "hi"}}, "CUSTOMER: hi"),
         ({"sender_id": 7, "sender_email": "a@x.org", "sender_full_name": "Ana Lee", "text": "hi"}, "Ana Lee: hi"),
         ({"customer_name": "Ana", "agent_name": "Ben", "sender_type": "agent", "text": "hi"}, "agent: hi"),
@@ -253,6 +255,9 @@ LINES = 'user: Is it free?\nIt\'s "mine"\nassistant: Yes, from May.'
         f"array({TURNS}, dtype=object)",
         {"messages": TURNS},
         json.dumps(json.dumps(TURNS)),
+        json.dumps(json.dumps(json.dumps(TURNS))),
+        str(json.dumps(TURNS).encode()),
+        json.dumps({"id": 7, "messages": json.dumps(TURNS)}),
         [json.dumps(turn) for turn in TURNS],
         [list(turn.items()) for turn in TURNS],  # a map of Arrow's
         {str(number): turn for number, turn in enumerate(TURNS)},
@@ -340,6 +345,14 @@ def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogu
         "[Row(role='user', content='hi')]",
         'window.YTD.direct_messages.part0 = [{"dmConversation": {"messages": []}}]',
         json.dumps(TURNS).replace('"', r"\"")[:-20],
+        json.dumps([{"timestamp": "2024-06-03T18:01:00Z", "index": 1, **turn} for turn in TURNS])[:-20],
+        str([{"ts": 1717437660.1, **turn} for turn in TURNS])[:-20],
+        json.dumps({"id": 7, "messages": TURNS})[:-20],
+        "messages=[{'role': 'user', 'content': it()}]",
+        "[{role=user, content=hi}, {role=assistant, content=ho, what=ever}]",
+        "{messages=[{turn=1, role=user, content=hi}]}",
+        '[{"user","hi"},{"assistant","ho"}]',
+        "[{user, hi}, {assistant, ho}]",
     ],
 )
 def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:

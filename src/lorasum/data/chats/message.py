@@ -70,6 +70,7 @@ _NO_TEXT = frozenset(("nan", "NaN", "NaT", "<NA>"))
 """What pandas writes for a missing text. Where there is no other one, it may be meant. `None` is an answer."""
 NO_NAMES = _NO_TEXT | {"None", "null"}
 """What stands for a missing name. People may be called so, too."""
+_ASSISTANTS = frozenset(("assistant", "gpt", "model", "bot", "chatgpt", "ai"))
 _WITHIN = ("data", "kwargs", "audio", "attributes")
 """Keys of an object inside of a message that may hold its text and its speaker."""
 
@@ -77,6 +78,11 @@ _WITHIN = ("data", "kwargs", "audio", "attributes")
 def speaker_of(message: Mapping[str, Any]) -> str:
     """The speaker of a message; empty if it has none. A message may be inside another one (`{message: {role: …}}`)."""
     return speaker_in(plain_keys(message))
+
+
+def is_assistants(message: Mapping[str, Any]) -> bool:
+    """Whether a model has said it, whatever it is called."""
+    return speaker_of({**message, "name": None}).lower() in _ASSISTANTS
 
 
 def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:

@@ -12,6 +12,7 @@ from lorasum.data.chats.message import (
     NO_NAMES,
     MessageError,
     has_text,
+    is_assistants,
     plain_keys,
     speaker_in,
     speaker_of,
@@ -20,7 +21,7 @@ from lorasum.data.chats.message import (
 )
 from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.unsaid import is_notice, without_thoughts
-from lorasum.data.chats.written import is_formatted, looks_broken, mended, words_of, written
+from lorasum.data.chats.written import is_formatted, looks_broken, mended, objects, words_of, written
 from lorasum.formatting import listing
 
 
@@ -58,7 +59,8 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
         if is_notice(message, speaker_of):
             continue
         if text := text_in(plain, number):
-            if text[0] != "<" or (text := without_thoughts(text)):
+            thinks = text[0] == "<" or ("</think>" in text and is_assistants(message))
+            if not thinks or (text := without_thoughts(text)):
                 said.append((plain, text))
         else:
             said += [({"speaker": name}, text) for name, text in _turns_by_role(message)]
@@ -269,6 +271,10 @@ def _of_columns(plain: Mapping[str, Any], texts: list[Any]) -> list[Any]:
 
 
 def _listed(plain: Mapping[str, Any]) -> list[Any]:
-    """The list of messages under one of its names; empty if there is none."""
-    lists = (plain[key] for key in LISTS if isinstance(plain.get(key), list))
-    return next((messages for messages in lists if messages and looks_like_messages(messages)), [])
+    """The list of messages under one of its names, which may be JSON text; empty if there is none."""
+    for key in LISTS:
+        value = plain.get(key)
+        messages = objects(written(value)) if isinstance(value, str) else value
+        if isinstance(messages, list) and messages and looks_like_messages(messages):
+            return messages
+    return []

@@ -66,6 +66,12 @@ _THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTAL
 
 
 def without_thoughts(text: str) -> str:
-    """A model's text without the thoughts and calls of tools that it begins with."""
+    """A model's text without the thoughts and calls of tools that it begins with.
+
+    The tag that begins a thought is missing where it was part of the prompt, as with DeepSeek-R1 and Qwen3.
+    """
+    thought, ends, answer = text.partition("</think>")
+    if ends and "<think>" not in thought:
+        text = answer.lstrip()
     match = _THOUGHTS.match(text)
     return text[match.end() :] if match else text

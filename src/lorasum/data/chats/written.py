@@ -10,7 +10,8 @@ from typing import Any
 _LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
 
 
-_BEGINS, _ENDS = ("[", "{", '"[', '"{', "'[", "'{", "array(", "({"), ("]", "}", '"', "'", ")")
+_BEGINS = ("[", "{", '"[', '"{', '"\\"', "'[", "'{", "b'[", "b'{", 'b"[', 'b"{', "array(", "({")
+_ENDS = ("]", "}", '"', "'", ")")
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n```", re.DOTALL)
 """A block of code, which models put around the JSON that they are asked for."""
 
@@ -27,11 +28,22 @@ def written(text: str) -> Any:
         return None
     if text[0] == "'" == text[-1]:
         return written(text[1:-1])
+    if text[0] == "b":
+        return _printed_bytes(text)
     try:
         value = json.loads(text, strict=False)  # a line break in a text does no harm
         return written(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return _one_after_another(text) or _literal(text) or _unescaped(text)
+
+
+def _printed_bytes(text: str) -> Any:
+    """The value of text that was stored as bytes, and whose bytes were printed: `b'[{"role": …'`."""
+    try:
+        value = ast.literal_eval(text) if len(text) <= _LONGEST_LITERAL else None
+        return written(value.decode()) if isinstance(value, bytes) else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _one_after_another(text: str) -> list[Any]:
@@ -115,16 +127,21 @@ def looks_broken(text: str) -> bool:
 
 
 _QUOTE = r"(?:\\*['\"“”]|&quot;|&#34;)"
-_KEY = "(?:role|from|sender|speaker|author|content|text|value|name|id)"
+_KEY = "(?:role|from|sender|speaker|author|user|content|text|value|message|msg|utterance|name|id)"
 _IS = r"\s*(?::|=>)"  # between a key and its value
+_OTHERS = rf"(?:{_QUOTE}\w+{_QUOTE}\s*:\s*(?:{_QUOTE}[^'\"“”\n]{{0,80}}{_QUOTE}|[\w.:+-]{{1,40}})\s*,\s*){{0,8}}"
+"""Keys before the one that tells messages apart, such as a number or a time, with short values."""
 _BEGUN = re.compile(
-    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}\s*:\s*)?\[\s*\{{\s*{_QUOTE}{_KEY}{_QUOTE}\s*:"
+    rf"\s*(?:\{{\s*{_OTHERS}{_QUOTE}\w+{_QUOTE}\s*:\s*)?\[\s*\{{\s*{_OTHERS}{_QUOTE}{_KEY}{_QUOTE}\s*:"
     r"|\s*\[\s*\w*(?:Message|Turn|Utterance)\w*\("  # as Python prints the objects of a library
 )
 _WHOLE = re.compile(
     rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}{_IS}\s*)?\[\s*\{{\s*(?:{_QUOTE}|:)?{_KEY}{_QUOTE}?{_IS}"  # JavaScript, Ruby
-    rf"|\s*[\w.]+ = \[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
+    rf"|\s*[\w.]+ ?= ?\[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
     r"|\s*\[\s*[A-Z]\w*\((?:\w+=['\"]|\[\()"  # as Python prints objects
+    rf"|\s*(?:\{{\w+=)?\[\s*\{{(?:\w+=[^,=\[\]{{}}]{{0,80}}, ){{0,8}}{_KEY}="  # as Athena, Hive and Java print them
+    rf"|\s*\[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*,\s*{_QUOTE}"  # Polars
+    r"|\s*\[\{(?:user|assistant|system|human|agent|customer|bot), "  # Spark
 )
 """What people also begin to talk of code with, and so counts only in a text that ends as a value does."""
 
