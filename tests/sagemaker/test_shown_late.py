@@ -134,6 +134,14 @@ def test_a_signal_ends_a_command_also_where_nothing_is_shown(there: Account, sig
     assert there.run("status").code == 3
 
 
+def test_a_signal_ends_an_evaluation_whose_endpoint_is_not_shown(there: Account, signalled: Signalled) -> None:
+    """It went on asking for an hour."""
+    there.call("deploy")
+    ended = signalled("CreateEndpoint", "evaluate", "--base", number=signal.SIGTERM)
+    assert ended.interrupted(), ended.stderr
+    assert "endpoint tiny--base may be running, and billed, until `lorasum teardown` removes it" in ended.stderr
+
+
 def test_ctrl_c_tells_of_a_job_that_is_not_shown(there: Account, signalled: Signalled) -> None:
     ended = signalled("CreateTrainingJob", "train", *ANOTHER, number=signal.SIGINT)
     assert ended.interrupted(), ended.stderr

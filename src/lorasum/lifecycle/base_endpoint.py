@@ -1,6 +1,7 @@
 """The base model's endpoint, which is started for an evaluation and deleted by it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 from lorasum.backends.base import is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, JobRef
 from lorasum.context import RunContext
+from lorasum.errors import UnseenError
 from lorasum.ledger.resources import Endpoint, Origin
 from lorasum.lifecycle import endpoints, expiry
 from lorasum.lifecycle.costs import price_note
@@ -53,7 +55,8 @@ def ask(
         return asking(summarizer(EndpointRef(row.name, row.location, row.artifact)))
     finally:
         if began:
-            clean_up(lambda: _delete(run, spec.name))
+            with suppress(UnseenError):  # it stays on record, and is told of with what a command leaves
+                clean_up(lambda: _delete(run, spec.name))
 
 
 def spec_of(run: RunContext, model: str) -> EndpointSpec:

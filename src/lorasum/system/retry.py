@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from lorasum.errors import OutageError
+from lorasum.errors import OutageError, UnseenError
 from lorasum.reporting import Reporter
 
 LONGEST: Final = 3600.0
@@ -28,6 +28,8 @@ def until_answered(ask: Callable[[], Result], pause: float, report: Reporter, fo
     while True:
         try:
             result = ask()
+        except UnseenError:  # it answers, and was asked several times
+            raise
         except OutageError as error:
             if not began:
                 began = time.monotonic()
