@@ -163,7 +163,9 @@ def test_each_instance_type_is_shown_with_what_fits_and_costs(
     assert (own.gpus, own.gpu_bytes >> 30, own.training_seconds) == (1, 21, 3000.0)
     assert own.usd == pytest.approx(2 * (3000 + 60 + 4) / 3600), "1 GB is uploaded, by packages that were installed"
     assert (own.endpoint_usd_per_day, own.endpoint_usd_in_30_days) == (48.0, 1440.0)
-    assert made.spot_least_usd_per_hour == pytest.approx(0.2)
+    assert made.spot_least_usd_per_hour is None
+    spot = plan(context(make_config(backend="sagemaker", sagemaker={"spot": True}), backend, ledger))
+    assert spot.spot_least_usd_per_hour == pytest.approx(0.2)
     assert made.host
     assert made.host.there_bytes == 29 << 30
     assert made.disk

@@ -47,7 +47,7 @@ def plan(run: RunContext) -> PlanResult:
         measured_job=speed.source if speed else None,
         overhead_seconds=estimate.overhead_seconds(measured=speed is not None),
         usd_per_hour=price,
-        spot_least_usd_per_hour=_times(price, _SPOT) if price else None,
+        spot_least_usd_per_hour=_times(price, _SPOT) if price and run.config.sagemaker.spot else None,
         limit_seconds=_longest(run, price),
         endpoint_usd_per_hour=serving,
         checks=tuple(found),
