@@ -219,7 +219,7 @@ class PlanResult:
         band: the time by arithmetic; None if `training_seconds` is known, or there is no estimate.
         overhead_seconds: what its start and end take besides on SageMaker, an estimate; 0 if that is not known.
         usd_per_hour: price of the job on demand; 0 if it is free, None if it is unknown.
-        spot_least_usd_per_hour: the price less 90%, the most that `sagemaker.spot` saves by AWS's word; None without it.
+        spot_least_usd_per_hour: the price less 90%, the most that `sagemaker.spot` saves; None without it.
         limit_seconds: the time after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
         checks: what must be right before the training, or the endpoint, can start.
