@@ -104,6 +104,7 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"role": "assistant", "content": "<think>\nhm\n</think>\n\nhi <think>"}, "assistant: hi <think>"),
         ({"role": "assistant", "content": "hm\n</think>\n\nhi"}, "assistant: hi"),
         ({"role": "user", "content": "the tag </think> ends it"}, "user: the tag </think> ends it"),
+        ({"role": "user", "content": "<p>the tag </think> ends it"}, "user: <p>the tag </think> ends it"),
         ({"Transcript": {"ParticipantRole": "CUSTOMER", "Content": "hi"}}, "CUSTOMER: hi"),
         ({"sender_id": 7, "sender_email": "a@x.org", "sender_full_name": "Ana Lee", "text": "hi"}, "Ana Lee: hi"),
         ({"customer_name": "Ana", "agent_name": "Ben", "sender_type": "agent", "text": "hi"}, "agent: hi"),

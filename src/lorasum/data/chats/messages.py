@@ -59,7 +59,7 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
         if is_notice(message, speaker_of):
             continue
         if text := text_in(plain, number):
-            thinks = text[0] == "<" or ("</think>" in text and is_assistants(message))
+            thinks = text.startswith(("<think", "<tool_call>")) or ("</think>" in text and is_assistants(message))
             if not thinks or (text := without_thoughts(text)):
                 said.append((plain, text))
         else:
