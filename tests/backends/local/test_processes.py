@@ -34,6 +34,8 @@ def start() -> Iterator[Start]:
 
     yield start
     for process in started:
+        for child in psutil.Process(process.pid).children():  # what the shell has started outlives it
+            child.kill()
         process.kill()
         process.wait()
 
