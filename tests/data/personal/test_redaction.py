@@ -121,7 +121,8 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("pedido: 612 345 678 o 612 34 56 78", "ES", "pedido: <PHONE> o <PHONE>"),
         ("订单 138 1234 5678, cliente: 33 1234 5678", "CN", "订单 <PHONE>, cliente: 33 1234 5678"),
         ("call me at #202-555-0143, ticket #2025550143", "US", "call me at #<PHONE>, ticket #2025550143"),
-        ("build-20260812-03 fixes JIRA-2025550143", "US", "build-20260812-03 fixes JIRA-2025550143"),
+        ("hosted-eu-20260812-09, build-20260812-03", "US", "hosted-eu-20260812-09, build-20260812-03"),
+        ("Mob-98765 43210, Ravi-9876543210", "IN", "Mob-<PHONE>, Ravi-<PHONE>"),
     ],
 )
 def test_all_ways_of_writing_a_number_are_taken_out(text: str, region: str, clean: str) -> None:

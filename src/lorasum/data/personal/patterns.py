@@ -132,8 +132,8 @@ PHONE_FORMS = [
 NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h]{0,3}\d){6,}")
 """A stretch of text that may hold a phone number, or what looks like one."""
 BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what it is
-GLUED = re.compile(r"(?:[A-Za-z_]|[A-Za-z]-|(?<!\d)\d{1,3}[.,])$")
-"""The end of a text whose next digit belongs to a word, a name such as build-20260812-03, a version or a decimal."""
+GLUED = re.compile(r"(?:[A-Za-z_]|(?<!\d)\d{1,3}[.,])$")
+"""The end of a text whose next digit belongs to a word, a version or a decimal. No hyphen: `Mob-9876543210`."""
 SOME_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,4}}\d){{6}}")
 LONG_NUMBER = re.compile(r"\d(?<![\w.,]\d)(?:[ .\-/]?\d){8,}(?!\w)")
 
@@ -223,6 +223,9 @@ RATHER_NOT_PHONES = [
     re.compile(
         rf"(?<![\w+.\-]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[T_-]?{_MINUTE}{_MINUTE}(?:{_MINUTE})?)?(?!\d)"
     ),
+    re.compile(
+        rf"(?<=[A-Za-z]-){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:-\d{{1,6}}|\d{{4}}(?:\d\d)?)?(?![\d-])"
+    ),  # build-20260812-03
     re.compile(rf"(?=\d\d? \d)(?<![\d+])(?<!\d[./ -]){_DAY} {_MONTH} {_YEAR}(?! ?[./-]?\d)"),  # 06 12 2024
     re.compile(r"(?<![\w+(])1[4-8]\d{8}(?:\d{3})?(?:\.\d+)?(?![\w-])"),  # seconds or milliseconds since 1970
 ]
