@@ -204,8 +204,7 @@ def test_compressed_and_tab_separated_files_are_read(tmp_path: Path) -> None:
     for name, compress in (("d.jsonl.xz", lzma.compress), ("d.jsonl.bz2", bz2.compress)):
         assert read(write(tmp_path / name, compress(lines(1)))) == [(f"{name}:1", row(1))]
     assert read(tmp_path / "b.csv.zst") == [("b.csv.zst:2", row(1))]
-    for name in ("c.tsv", "c.tab"):
-        assert read(write(tmp_path / name, b'dialogue\tsummary\n"A: 1"\tS1\n')) == [(f"{name}:2", row(1))]
+    assert read(write(tmp_path / "c.tsv", b'dialogue\tsummary\n"A: 1"\tS1\n')) == [("c.tsv:2", row(1))]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.jsonl.gz", "gzip"), ("a.csv.zst", "zstd")])
@@ -228,15 +227,14 @@ def test_arrow_files_are_read_in_both_forms(tmp_path: Path, stream: bool) -> Non
     new = pa.ipc.new_stream if stream else pa.ipc.new_file
     with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, new(file, table.schema) as writer:
         writer.write_table(table)
-    (tmp_path / "t.ipc").write_bytes((tmp_path / "t.arrow").read_bytes())
-    for name in ("t.arrow", "t.ipc"):
-        assert read(tmp_path / name) == [(f"{name} row 1", row(1)), (f"{name} row 2", row(2))]
+    assert read(tmp_path / "t.arrow") == [("t.arrow row 1", row(1)), ("t.arrow row 2", row(2))]
 
 
 def test_a_folder_a_pattern_and_a_list_are_several_files(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", lines(2))
     write(tmp_path / "a.jsonl", lines(1))
     write(tmp_path / "notes.txt", b"no rows")
+    write(tmp_path / "index.tab", b"7\t12\n")
     write(tmp_path / "c.csv", b"dialogue,summary\nA: 3,S3\n")
 
     def found(*given: str) -> list[str]:

@@ -184,6 +184,9 @@ def _check_type(path: Path, split: Split) -> None:
             **dict.fromkeys((".xlsx", ".xls"), "in Excel, save it as 'CSV UTF-8'; or "),
             ".zip": f"{doc('chats')} shows how exported chats become rows; ",
             ".jl": "if it has a JSON object in each line, call it .jsonl; ",
+            ".pq": "call it .parquet; ",
+            ".ipc": "call it .arrow; ",
+            ".tab": "call it .tsv; ",
             ".txt": f"{doc('chats')} shows how exported chats become rows; call a table .csv, lines of JSON .jsonl; ",
         }.get(path.suffix.lower(), "")
         raise DataError(f"data.{split}: the type of {path.name} is not known", f"{instead}use {known_types()}")

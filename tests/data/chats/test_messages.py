@@ -103,6 +103,7 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"author": "{'id': 1, 'name': 'Ana'}", "text": "hi"}, "Ana: hi"),
         ({"role": "assistant", "content": "<think>\nhm\n</think>\n\nhi <think>"}, "assistant: hi <think>"),
         ({"role": "assistant", "content": "hm\n</think>\n\nhi"}, "assistant: hi"),
+        ({"role": "assistant", "content": "Close it with </think> then."}, "assistant: Close it with </think> then."),
         ({"role": "user", "content": "the tag </think> ends it"}, "user: the tag </think> ends it"),
         ({"role": "user", "content": "<p>the tag </think> ends it"}, "user: <p>the tag </think> ends it"),
         ({"Transcript": {"ParticipantRole": "CUSTOMER", "Content": "hi"}}, "CUSTOMER: hi"),

@@ -683,7 +683,7 @@ def test_files_beside_folders_of_splits_are_told_of(tmp_path: Path, top: str, be
     "names",
     [
         *(("train1", "test1"), ("trainset", "testset"), ("x_train2", "x_holdout"), ("train", "heldout")),
-        *(("traindata", "testdata"), ("trainData", "testData"), ("myTrain", "myTestSet"), ("TRAIN", "validate")),
+        *(("traindata", "testdata"), ("trainData", "testData"), ("TRAIN", "validate")),
     ],
 )
 def test_the_names_of_files_tell_their_splits(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -692,7 +692,10 @@ def test_the_names_of_files_tell_their_splits(tmp_path: Path, names: tuple[str, 
     assert (kept(tmp_path), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
 
 
-@pytest.mark.parametrize("name", ["contests", "latest", "hiddentest", "Latest", "TESTIMONY", "trainer", "testdatabase"])
+@pytest.mark.parametrize(
+    "name",
+    ["contests", "latest", "hiddentest", "Latest", "TESTIMONY", "trainer", "testdatabase", "testCases", "webDev"],
+)
 def test_words_that_hold_the_name_of_a_split_are_none(name: str) -> None:
     assert split_of(f"{name}.jsonl") is None
 

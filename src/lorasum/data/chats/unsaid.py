@@ -68,10 +68,11 @@ _THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTAL
 def without_thoughts(text: str) -> str:
     """A model's text without the thoughts and calls of tools that it begins with.
 
-    The tag that begins a thought is missing where it was part of the prompt, as with DeepSeek-R1 and Qwen3.
+    The tag that begins a thought is missing where it was part of the prompt, as with DeepSeek-R1 and Qwen3. These end
+    the line of the other tag, which people who talk of it do not.
     """
     thought, ends, answer = text.partition("</think>")
-    if ends and "<think>" not in thought:
+    if ends and "<think>" not in thought and answer[:1] in ("", "\r", "\n"):
         text = answer.lstrip()
     match = _THOUGHTS.match(text)
     return text[match.end() :] if match else text

@@ -133,7 +133,7 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
     if above := _lines_above_header(lines, reading.columns):
         reading.say(reading.name, f"its header is in line {lines.number + above + 1}: what is above it is ignored")
         lines.skip(above)
-    expected = "\t" if re.search(r"\.(?:tsv|tab)(?:\.|$)", reading.name.lower()) else ","
+    expected = "\t" if ".tsv" in reading.name.lower() else ","
     dialect = _sniffed(lines.peek()[0], expected, reading.columns)
     if dialect != expected:
         reading.say(reading.name, f"its fields are separated by {_DELIMITERS.get(dialect, repr(dialect))}")

@@ -20,15 +20,12 @@ _TEXT = {
     ".jsonlines": read_json,
     ".csv": read_csv,
     ".tsv": read_csv,
-    ".tab": read_csv,
 }
 _READERS: dict[str, Callable[[Reading], Iterator[tuple[str, Row]]]] = {
     **_TEXT,
     ".parquet": read_parquet,
-    ".pq": read_parquet,
     ".arrow": read_arrow,
     ".feather": read_arrow,
-    ".ipc": read_arrow,
 }
 _SHOWN = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 

@@ -12,8 +12,7 @@ _KINDS = {
     "validation": ("validation", "validate", "valid", "val", "dev"),
 }
 _NAMES = "|".join(name for names in _KINDS.values() for name in names)
-_HUMP = "(?<=[a-z])(?=[A-Z])"  # between the words of testData
-_NAME = re.compile(rf"(?:(?<![A-Za-z])|{_HUMP})(?i:({_NAMES})(?:set|data)?)(?:(?![A-Za-z])|{_HUMP})")
+_NAME = re.compile(rf"(?<![a-z])({_NAMES})(?:set|data)?(?![a-z])", re.IGNORECASE)  # not testCases, salesTraining
 
 
 def split_of(name: str) -> str | None:
