@@ -55,9 +55,6 @@ def is_active(backend: "Backend", job: JobRef) -> bool:
     return backend.training_state(job).status == "running" or backend.is_warm(job)
 
 
-def _nothing() -> None: ...
-
-
 class Backend(Protocol):
     """Where training jobs and endpoints live."""
 
@@ -97,7 +94,7 @@ class Backend(Protocol):
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
         """The request that `start_training` would send; None if a job needs none. Creates nothing."""
 
-    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = _nothing) -> JobRef:
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
         """Start the job, or adopt it when a job of this name is already running.
 
         A job of this name that stopped or failed is started again and resumes from its newest checkpoint.
@@ -186,7 +183,7 @@ class Backend(Protocol):
     def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
         """What `start_endpoint` would send or start for a first endpoint, by operation. Creates nothing."""
 
-    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] = _nothing) -> EndpointRef:
+    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] = lambda: None) -> EndpointRef:
         """Start the endpoint and wait until it answers /ping with 200; adopt one that already serves this artifact.
 
         One of this name that serves another artifact is replaced. What that served is kept where the backend can,

@@ -37,7 +37,7 @@ class Endpoints:
     def endpoint_requests(self, spec: EndpointSpec) -> dict[str, Any]:
         return {"command": _command(spec)}
 
-    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] | None = None) -> EndpointRef:
+    def start_endpoint(self, spec: EndpointSpec, asking: Callable[[], object] = lambda: None) -> EndpointRef:
         folder = folder_of(spec.run, spec.name)
         serving = processes_of(folder)
         if serving and not _is_meant(serving[0], spec):

@@ -55,7 +55,7 @@ class Jobs:
     def training_request(self, spec: TrainSpec) -> dict[str, Any] | None:
         return None
 
-    def start_training(self, spec: TrainSpec, asking: Callable[[], object] | None = None) -> JobRef:
+    def start_training(self, spec: TrainSpec, asking: Callable[[], object] = lambda: None) -> JobRef:
         folder = folder_of(spec.run, spec.job_name)
         job, root = JobRef(spec.job_name, str(folder)), folder / "ml"
         if processes_of(folder) or job_folder.is_complete(root):

@@ -140,6 +140,7 @@ LONG_NUMBER = re.compile(r"\d(?<![\w.,]\d)(?:[ .\-/]?\d){8,}(?!\w)")
 # -- what is not a phone number --
 
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_COMPACT_DATE = rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 20240603
 _HOUR, _MINUTE = r"(?:[01]?\d|2[0-4])", r"[0-5]\d"
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)"
 _NO_MORE = r"(?![./-]?\d)"
@@ -220,12 +221,8 @@ NOT_PHONES = [
 """Prices, order numbers and web addresses."""
 
 RATHER_NOT_PHONES = [
-    re.compile(
-        rf"(?<![\w+.\-]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[T_-]?{_MINUTE}{_MINUTE}(?:{_MINUTE})?)?(?!\d)"
-    ),
-    re.compile(
-        rf"(?<=[A-Za-z]-){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:-\d{{1,6}}|\d{{4}}(?:\d\d)?)?(?![\d-])"
-    ),  # build-20260812-03
+    re.compile(rf"(?<![\w+.\-]){_COMPACT_DATE}(?:[T_-]?{_MINUTE}{_MINUTE}(?:{_MINUTE})?)?(?!\d)"),
+    re.compile(rf"(?<=[A-Za-z]-){_COMPACT_DATE}(?:-\d{{1,6}}|\d{{4}}(?:\d\d)?)?(?![\d-])"),  # build-20260812-03
     re.compile(rf"(?=\d\d? \d)(?<![\d+])(?<!\d[./ -]){_DAY} {_MONTH} {_YEAR}(?! ?[./-]?\d)"),  # 06 12 2024
     re.compile(r"(?<![\w+(])1[4-8]\d{8}(?:\d{3})?(?:\.\d+)?(?![\w-])"),  # seconds or milliseconds since 1970
 ]
