@@ -91,6 +91,14 @@ def pytest_sessionfinish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_here() -> Iterator[None]:
+    """No test leaves a file in the folder where pytest runs: it would be committed some day."""
+    before = os.listdir()
+    yield
+    assert sorted(name for name in {*os.listdir()} - {*before} if not name.startswith(".")) == []
+
+
 @pytest.fixture(scope="session")
 def tiny_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.jsonl (12 rows) and test.jsonl (4 rows) of short dialogues and summaries."""

@@ -107,8 +107,13 @@ def test_a_job_is_taken_or_started(
 @pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize("changed", [{"max_length": 96}, {"template": "TL;DR {dialogue}"}], ids=str)
 def test_a_model_of_packs_of_another_kind_is_refused(
-    changed: dict[str, Any], make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger
+    changed: dict[str, Any],
+    make_config: Callable[..., Config],
+    backend: InMemoryBackend,
+    ledger: Ledger,
+    tmp_path: Path,
 ) -> None:
+    backend.artifacts = f"{tmp_path}/artifacts/"
     config = make_config()
     ended(context(config, backend, ledger), backend, [])
     other = config.model_copy(update={"data": config.data.model_copy(update=changed)})
