@@ -68,6 +68,13 @@ _TOLD_BY_VALUE: Final[Mapping[tuple[str, object], tuple[str, object]]] = {
     ("train_on_inputs", True): ("training.loss_on", "all"),
     ("train_on_prompt", True): ("training.loss_on", "all"),
 }
+THEIRS: Final = {
+    key: ours
+    for keys in (*KEYS.values(), {key: ours for (key, _), (ours, _) in _TOLD_BY_VALUE.items()})
+    for key, ours in keys.items()
+    if not ours.endswith(f".{key}")
+}
+"""Our key of each key of theirs, where it is another word."""
 _SAID_ANYWAY: Final = (
     ("load_in_8bit", False),
     ("load_in_4bit", False),

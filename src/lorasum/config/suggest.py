@@ -6,41 +6,40 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from lorasum.config.foreign import THEIRS
 from lorasum.config.schema import Config
 
 _LONGEST = 60  # characters of a key that are compared: longer ones are not misspellings, and take seconds
 
-SYNONYMS: Mapping[str, str] = {
+SYNONYMS: Mapping[str, str] = THEIRS | {
     key: meant
     for meant, keys in {
-        "model.id": "base_model model_name model_name_or_path model_id pretrained_model base_model_id checkpoint",
+        "model.id": "model_name model_id pretrained_model base_model_id checkpoint",
         "model.revision": "commit model_revision base_model_revision",
         "data.dataset": "datasets dataset_name dataset_id hub_dataset",
         "data.train": "train_file train_files training_files train_path",
         "data.test": "test_file test_files validation eval validation_file eval_dataset test_datasets",
-        "data.test_fraction": "val_set_size test_size val_size eval_fraction validation_split holdout",
+        "data.test_fraction": "test_size eval_fraction validation_split holdout",
         "data.format": "chat_template prompt_format",
         "data.system": "system_prompt default_system system_message",
         "data.template": "prompt prompt_template",
-        "data.max_length": "max_seq_length max_seq_len seq_length sequence_len sequence_length cutoff_len "
-        "model_max_length context_length block_size",
+        "data.max_length": "max_seq_length max_seq_len seq_length sequence_length model_max_length context_length "
+        "block_size",
         "data.columns": "column_mapping fields",
-        "lora.r": "rank lora_r lora_rank",
-        "lora.alpha": "lora_alpha scale scaling",
-        "lora.dropout": "lora_dropout",
-        "lora.targets": "target_modules lora_target_modules lora_target modules",
-        "quantization": "load_in_8bit load_in_4bit bits quantize quantization_bit bnb quant",
+        "lora.r": "rank",
+        "lora.alpha": "scale scaling",
+        "lora.targets": "target_modules modules",
+        "quantization": "bits quantize bnb quant",
         "training.learning_rate": "lr",
-        "training.epochs": "num_epochs num_train_epochs n_epochs",
         "training.max_steps": "steps iterations iters max_iters",
-        "training.per_device_batch_size": "micro_batch_size per_device_train_batch_size train_batch_size mbs",
+        "training.per_device_batch_size": "train_batch_size mbs",
         "training.gradient_accumulation_steps": "grad_accum grad_accumulation accumulation accumulate_grad_batches",
         "training.gradient_checkpointing": "activation_checkpointing recompute use_gradient_checkpointing",
-        "training.scheduler": "lr_scheduler lr_scheduler_type schedule",
         "training.warmup_ratio": "warmup warmup_steps warm_up",
         "training.max_grad_norm": "grad_clip gradient_clipping clip_grad_norm",
         "training.compute_dtype": "dtype bf16 fp16 torch_dtype precision mixed_precision",
-        "training.loss_on": "train_on_inputs completion_only_loss mask_prompt",
+        "training.loss_on": "completion_only_loss mask_prompt",
+        "training.evaluate_every": "evaluation_steps eval_strategy evaluation_strategy",
         "training.checkpoint_minutes": "save_steps save_strategy checkpoint_steps",
         "training.keep": "load_best_model_at_end",
         "training.early_stopping_patience": "patience early_stopping",
@@ -58,18 +57,19 @@ SYNONYMS: Mapping[str, str] = {
     }.items()
     for key in keys.split()
 }
-"""What axolotl, TRL, LLaMA-Factory and SageMaker's SDK call a key, and what it is called here."""
+"""What other tools and SageMaker's SDK call a key, and what it is called here; some are keys that `init --from` takes."""
 
 
 def suggestion(path: list[str]) -> str:
     """The key that was probably meant: another tool's word for it, the nearest of the same section, else of any
-    section; else the keys that are valid here."""
+    section; else the keys that are valid here. At the top `seed` is no typo of `sweep`: any section comes first."""
     word = path[-1][:_LONGEST]
     if meant := SYNONYMS.get(".".join(path)) or SYNONYMS.get(word.lower()):
         return f"did you mean {meant}?"
-    names = list(_keys(Config))
+    names = sorted(_keys(Config), key=lambda name: name.count("."))
     here = [name for name in names if name.rpartition(".")[0] == ".".join(path[:-1])]
-    for candidates, cutoff in ((here, 0.6), (names, 0.85)):
+    tries = [(here, 0.6), (names, 0.85)]
+    for candidates, cutoff in tries if path[1:] else reversed(tries):
         by_key = {name.rpartition(".")[2]: name for name in reversed(candidates)}
         if near := get_close_matches(word, by_key, n=1, cutoff=cutoff):
             return f"did you mean {by_key[near[0]]}?"
