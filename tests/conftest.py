@@ -94,9 +94,9 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_here() -> Iterator[None]:
     """No test leaves a file in the folder where pytest runs: it would be committed some day."""
-    before = os.listdir()
+    before = {*Path().iterdir()}
     yield
-    assert sorted(name for name in {*os.listdir()} - {*before} if not name.startswith(".")) == []
+    assert [path for path in {*Path().iterdir()} - before if not path.name.startswith(".")] == []
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ SYNONYMS: Mapping[str, str] = THEIRS | {
     }.items()
     for key in keys.split()
 }
-"""What other tools and SageMaker's SDK call a key, and what it is called here; some are keys that `init --from` takes."""
+"""What other tools and SageMaker's SDK call a key, and what it is called here, beside the words of `init --from`."""
 
 
 def suggestion(path: list[str]) -> str:
