@@ -321,7 +321,6 @@ _OTHER_KEYS = {
     "models/source.py": "tokenizer_config.json of transformers",
     "pages/": "names that people read",
     "ledger/stored_rows.py": "its own records, by column",
-    "scoring/evaluation_files.py": "rows of the files of evaluations",
     "scoring/judge.py": "requests and answers of OpenAI's protocol",
     "ui/": "names that people read",
     "engine/arguments.py": "flags of the training script",

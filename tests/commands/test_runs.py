@@ -1,6 +1,5 @@
 """runs: what each run takes, has cost and has scored."""
 
-import json
 import os
 from pathlib import Path
 
@@ -17,13 +16,17 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lock import run_lock
 from lorasum.reporting import Silent
+from lorasum.scoring.evaluation import ScoredSummary
+from lorasum.scoring.evaluation_files import write_scored
+from lorasum.scoring.style import Style
+from lorasum.scoring.text import TextScores
 from lorasum.system import paths
 from lorasum.system.files import make_folder
 
 
 def scored(file: Path, *scores: float) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps({"scores": {"rougeL": score}}) + "\n" for score in scores), encoding="utf-8")
+    texts = [TextScores(*[score] * 5) for score in scores]
+    write_scored(file, [ScoredSummary(1, "", (), "", text, (), Style(0, 0, 0, 0)) for text in texts])
 
 
 def test_no_run_is_an_empty_list(ledger: Ledger) -> None:

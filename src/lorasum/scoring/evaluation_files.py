@@ -1,11 +1,13 @@
 """Evaluations on disk: `scored-<key>.jsonl` has every summary with its scores, `evaluated-<key>.json` the result."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
+
+from pydantic import TypeAdapter
 
 from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
@@ -38,46 +40,45 @@ def write_result(result: EvaluateResult) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_file(_result_file(Path(result.summaries)), json.dumps(asdict(result), ensure_ascii=False))
+    file = Path(result.summaries)
+    file = file.with_name(file.name.replace("scored-", "evaluated-", 1)).with_suffix(".json")
+    write_file(file, json.dumps(asdict(result), ensure_ascii=False))
 
 
 def newest(run: str, artifact: str) -> tuple[EvaluateResult, tuple[ScoredSummary, ...]] | None:
     """The newest evaluation of an artifact with its summaries; None if there is none of this version."""
-    from pydantic import TypeAdapter, ValidationError
-
     for file in _newest_first(run, "evaluated-*.json"):
-        try:
+        with suppress(OSError, ValueError):  # of another version, or half deleted: an earlier one may be whole
             result = TypeAdapter(EvaluateResult).validate_json(file.read_bytes())
             if artifact and result.artifact.startswith(artifact.rstrip("/")):
-                rows = read_rows(Path(result.summaries).read_bytes())
-                return result, tuple(TypeAdapter(list[ScoredSummary]).validate_python(list(rows)))
-        except (OSError, ValidationError):  # of another version, or half deleted: an earlier one may be whole
-            continue
+                return result, _scored(Path(result.summaries))
     return None
 
 
 def newest_summaries(run: str, dialogues: Sequence[str]) -> list[str] | None:
     """The summaries of the newest evaluation of exactly these dialogues, or of more that begin with them."""
-    for file in _newest_first(run, "scored-*.jsonl"):
-        rows = list(islice(read_rows(file.read_bytes()), len(dialogues)))
-        if [row.get("dialogue") for row in rows] == list(dialogues) and all("summary" in row for row in rows):
-            return [str(row["summary"]) for row in rows]
+    for rows in _all_scored(run):
+        if [row.dialogue for row in rows[: len(dialogues)]] == list(dialogues):
+            return [row.summary for row in rows[: len(dialogues)]]
     return None
 
 
 def newest_rouge_l(run: str) -> float | None:
     """The mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
-    for file in _newest_first(run, "scored-*.jsonl")[:1]:
-        scores = [row.get("scores") for row in read_rows(file.read_bytes())]
-        known = [score.get("rougeL") for score in scores if isinstance(score, dict)]
-        numbers = [score for score in known if isinstance(score, int | float)]
-        return fmean(numbers) if numbers else None
-    return None
+    rows = next(_all_scored(run), ())
+    return fmean(row.scores.rougeL for row in rows) if rows else None
+
+
+def _all_scored(run: str) -> Iterator[tuple[ScoredSummary, ...]]:
+    """The summaries of each evaluation of this version, the newest first."""
+    for file in _newest_first(run, "scored-*.jsonl"):
+        with suppress(ValueError):
+            yield _scored(file)
+
+
+def _scored(file: Path) -> tuple[ScoredSummary, ...]:
+    return TypeAdapter(tuple[ScoredSummary, ...]).validate_python(tuple(read_rows(file.read_bytes())))
 
 
 def _newest_first(run: str, pattern: str) -> list[Path]:
     return sorted(folder_of(run).glob(pattern), key=lambda file: file.stat().st_mtime, reverse=True)
-
-
-def _result_file(summaries: Path) -> Path:
-    return summaries.with_name(summaries.name.replace("scored-", "evaluated-", 1)).with_suffix(".json")
