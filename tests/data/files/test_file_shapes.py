@@ -104,11 +104,25 @@ def test_every_usual_shape_of_json_is_read(tmp_path: Path, name: str, content: s
         pretty(CHATS),
         "".join(f"{json.dumps(chat)}\n" for chat in CHATS),
         "".join(f"{json.dumps({'messages': chat})}\n" for chat in CHATS),
+        "\n" + "".join(f"{json.dumps(row)}\n" for row in (*CHATS[:2], {"messages": CHATS[2]}, ROWS[3])),
+        "".join(f"{json.dumps(row)}\n" for row in (ROWS[0], *CHATS[1:])),
+        "".join(f"{json.dumps([{'role': 'system'}, *chat])}\n" for chat in CHATS),
     ],
 )
 @pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
 def test_rows_may_be_bare_lists_of_messages(tmp_path: Path, name: str, content: str) -> None:
     assert kept(write(tmp_path / name, content)) == ROWS
+
+
+@pytest.mark.parametrize("broken", ['[{"role": "user",', "null", "[]", "no JSON"])
+@pytest.mark.parametrize("at", range(3))
+def test_a_broken_line_among_lists_of_messages_is_one_row(tmp_path: Path, at: int, broken: str) -> None:
+    of_file = [json.dumps(chat) for chat in CHATS[:2]]
+    of_file.insert(at, broken)
+    path = write(tmp_path / "t.jsonl", "\n".join(of_file))
+    with pytest.raises(DataError, match=f"t.jsonl:{at + 1}: not "):
+        kept(path)
+    assert kept(path, max_bad_rows=1) == ROWS[:2]
 
 
 def test_one_list_of_messages_is_no_training_data(tmp_path: Path) -> None:

@@ -44,11 +44,14 @@ def _is_lines(reading: Reading, file: Opened) -> bool:
     if not lines or file.head.lstrip()[:1] not in (b"{", b"["):
         return True
     first = _parsed(lines[0])
-    if isinstance(first, dict | list):
-        return isinstance(first, dict) and (len(lines) > 1 or not file.whole or _is_row(reading, first))
+    if first and isinstance(first, list):
+        return len(lines) > 1 and _is_chat(first, reading)
+    if isinstance(first, dict):
+        return len(lines) > 1 or not file.whole or _is_row(reading, first)
     if file.whole and _parsed(file.head) is not None:
         return False
-    return any(isinstance(_parsed(line), dict) for line in islice(lines, 1, _LINES_TRIED))
+    below = map(_parsed, islice(lines, 1, _LINES_TRIED))
+    return any(isinstance(one, dict) or _is_chat(one, reading) for one in below)
 
 
 def _is_row(reading: Reading, document: dict[str, Any]) -> bool:
@@ -76,10 +79,10 @@ def _lines(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
             while (rest := file.plain.readline(LONGEST_ROW)) and not rest.endswith(b"\n"):
                 pass
         elif line.strip():
-            yield f"{reading.name}:{number}", _line_row(line)
+            yield f"{reading.name}:{number}", _line_row(line, reading)
 
 
-def _line_row(line: bytes) -> Row:
+def _line_row(line: bytes, reading: Reading) -> Row:
     try:
         text = line.decode().lstrip("\ufeff\x1e")  # of files that were joined, and of RFC 7464
         try:
@@ -92,7 +95,7 @@ def _line_row(line: bytes) -> Row:
         return Rejected("not JSON", f"{error.msg}, column {error.colno}", _raw(line))
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, endless nesting
         return Rejected("not JSON", first_line(error), _raw(line))
-    return _object(row)
+    return _object(row, reading)
 
 
 def _without_commas(text: str) -> str:
@@ -100,7 +103,9 @@ def _without_commas(text: str) -> str:
     return _COMMA.sub(lambda match: match[1] or " ", text)
 
 
-def _object(row: Any) -> Row:
+def _object(row: Any, reading: Reading) -> Row:
+    if _is_chat(row, reading):
+        return {"messages": row}
     if isinstance(row, str) and row.lstrip().startswith("{"):  # JSON that was encoded twice
         row = _parsed(row.encode("utf-8", "surrogatepass")) or row
     if isinstance(row, dict):
@@ -118,10 +123,7 @@ def _raw(line: bytes) -> str:
 def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
     """The elements of an array, objects one after another, or the rows of a single document."""
     scanner = _Scanner(reading, file)
-    top, _, below = file.head.partition(b"\n")
-    line = _parsed(top)
-    are_chats = _is_chat(line, reading) and below.lstrip()[:1] == b"["
-    in_arrays = scanner.next_sign() == "[" and _header(line, reading) is None and not are_chats
+    in_arrays = scanner.next_sign() == "[" and _header(_parsed(file.head.partition(b"\n")[0]), reading) is None
     rows = scanner.elements() if in_arrays else scanner.values()
     first = list(islice(rows, 1))
     if first and scanner.is_document and scanner.next_sign() == "" and isinstance(first[0], dict):
@@ -136,19 +138,17 @@ def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
             reading.tick(file.share())
         if header and isinstance(row, list) and len(row) == len(header):
             row = dict(zip(header, row, strict=True))
-        if _is_chat(row, reading):
-            row = {"messages": row}
-        yield f"{reading.name} row {number}", _object(row)
+        yield f"{reading.name} row {number}", _object(row, reading)
 
 
 def _is_chat(row: Any, reading: Reading) -> bool:
     """Whether a row is a bare list of messages, as of fine-tuning tools, and not a list of rows."""
     if not isinstance(row, list) or not all(isinstance(one, dict) for one in row):
         return False
-    others = {reading.columns.dialogue, *reading.columns.summaries}
-    return bool(row) and all(
-        {"role", "from"} & {*one} and {"content", "value"} & {*one} and not others & {*one} for one in row
-    )
+    columns = {reading.columns.dialogue, *reading.columns.summaries}
+    keys = [{*one} for one in row]
+    spoken = all({"role", "from"} & one and not columns & one for one in keys)
+    return spoken and any({"content", "value"} & one for one in keys)
 
 
 def _header(row: Any, reading: Reading) -> list[str] | None:
