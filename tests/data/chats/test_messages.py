@@ -298,6 +298,13 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
     assert dialogue_of(cell, Messages()) == LINES
 
 
+TALKED_OF = [
+    '{"id": 1, "items": [{"sku": 1, "name": "x"}]}\nAna: what is this?\nBen: an order',
+    '[{"name": "HOST", "value": "db"}] is the setting, Ben.\nBen: ok',
+    '[{"id": 7, "text": "x"}] <- Ana\'s texts\nBen: ok',
+]
+
+
 @pytest.mark.parametrize(
     ("cell", "dialogue"),
     [
@@ -318,6 +325,7 @@ def test_messages_are_found_however_a_cell_keeps_them(cell: object) -> None:
         ("[[1, 2], [3, 4]]", "[[1, 2], [3, 4]]"),
         ("[{id: 1}]\nHow do I sort it?\nBob: sort()", "[{id: 1}]\nHow do I sort it?\nBob: sort()"),
         ("[Row(name='a')] is what I get\nBen: so?", "[Row(name='a')] is what I get\nBen: so?"),
+        *((text, text) for text in TALKED_OF),
         ('data = [{"id": 1}]\nprint(data) fails', 'data = [{"id": 1}]\nprint(data) fails'),
         ({key: {"from": "Ana", "text": key} for key in ("2", "0", "1")}, "Ana: 2\nAna: 0\nAna: 1"),
         ({"turns": [{"text": "hi you"}, {"text": "ho"}], "notes": [{"author": "qa", "text": "is fine"}]}, "hi you\nho"),
@@ -355,6 +363,10 @@ def test_lines_are_a_dialogue_and_other_brackets_stay_text(cell: object, dialogu
         "{messages=[{turn=1, role=user, content=hi}]}",
         '[{"user","hi"},{"assistant","ho"}]',
         "[{user, hi}, {assistant, ho}]",
+        f"{json.dumps(TURNS)}]",
+        f"{json.dumps(TURNS)}\n{json.dumps(TURNS)}",
+        f"{json.dumps({'messages': TURNS})} (1 more)",
+        f"{json.dumps({'messages': TURNS})}\nSummarise it.",
     ],
 )
 def test_messages_that_cannot_be_parsed_are_no_text(cell: str) -> None:

@@ -13,11 +13,11 @@ from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError, export_in, read_export, read_json
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.discord import read_discord_text
-from lorasum.data.chats.messages import dialogue_of
+from lorasum.data.chats.messages import are_broken, dialogue_of
 from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
-from lorasum.data.chats.written import looks_broken, with_plain_breaks, written
+from lorasum.data.chats.written import with_plain_breaks, written
 from lorasum.data.files.opening import encoding_of, other_than_text
 from lorasum.formatting import listing
 
@@ -39,7 +39,7 @@ def read_chat(text: str, how: Messages | None = None) -> Chat:
     data = written(text)
     if data is not None:
         return read_json(data, how)
-    if looks_broken(text):
+    if are_broken(text):
         raise NoChatError("it looks like messages in JSON, and cannot be parsed: it may be cut off")
     return _export_in(text) or Chat(text)
 

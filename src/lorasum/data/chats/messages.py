@@ -21,7 +21,7 @@ from lorasum.data.chats.message import (
 )
 from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.unsaid import is_notice, without_thoughts
-from lorasum.data.chats.written import is_formatted, looks_broken, mended, objects, words_of, written
+from lorasum.data.chats.written import begun, is_formatted, looks_broken, mended, objects, words_of, written
 from lorasum.formatting import listing
 
 
@@ -178,9 +178,18 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         return None
     if value.strip() in ("[]", "{}"):
         raise MessageError("it is an empty list")
-    if messages is None and looks_broken(value):
+    if messages is None and are_broken(value):
         raise MessageError("it looks like messages, and is neither JSON nor what Python prints: it may be cut off")
     return mended(value)
+
+
+def are_broken(text: str) -> bool:
+    """Whether a text that holds no messages looks like some that cannot be parsed. People also begin with other JSON,
+    and then talk of it."""
+    if not looks_broken(text):
+        return False
+    whole, rest = begun(text)
+    return not rest or rest[0] in "[]{}();,.…" or _are_spoken(messages_in(whole) or [])
 
 
 def _are_texts(value: Any) -> bool:

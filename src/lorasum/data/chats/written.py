@@ -121,6 +121,16 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
+def begun(text: str) -> tuple[Any, str]:
+    """The JSON that a text begins with, and the words behind it; both are empty for other text."""
+    text = text.strip()
+    try:
+        value, end = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, ""
+    return value, text[end:].strip()
+
+
 def looks_broken(text: str) -> bool:
     """Whether a text that `written` cannot read begins as messages do, such as JSON that was cut off or escaped."""
     return bool(_BEGUN.match(text) or (text.rstrip("; \n").endswith(("]", "}")) and _WHOLE.match(text)))
