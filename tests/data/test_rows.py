@@ -66,6 +66,53 @@ def test_rows_of_fine_tuning_tools_are_examples(row: dict[str, object], dialogue
     assert check(row, Columns()) == Example(dialogue, "They greet.")
 
 
+TALK, NOTES = ["Ana: hi\nBen: ho", "Ana: so\nBen: bye"], ["They greet.", "They part."]
+PAIRS = list(zip(TALK, NOTES, strict=True))
+CHATS = [[{"role": "user", "content": talk}, {"role": "assistant", "content": note}] for talk, note in PAIRS]
+TURNS = [{"speaker": "Ana", "text": "hi"}, {"speaker": "Ben", "text": "ho"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"dialogue": TALK, "summary": NOTES},
+        {"dialogue": ["[12:01] Ana: hi\n[12:02] Ben: ho", "12:01 PM - Ana: so\n12:02 Ben: bye"], "summary": NOTES},
+        {"dialogue": ["<Ana> hi\n<Ben> ho", "<Ana> so\n<Ben> bye"], "summary": NOTES},
+        {"dialogue": [f"Of today:\n{talk}" for talk in TALK], "summary": NOTES},
+        {"dialogue": [TURNS, TURNS], "summary": NOTES},
+        {"dialogue": [{"messages": TURNS}, {"messages": TURNS}], "summary": NOTES},
+        {"prompt": [f"Summarise.\n{talk}" for talk in TALK], "completion": NOTES},
+        {"instruction": ["Summarise."] * 2, "input": TALK, "output": NOTES},
+        {"prompt": [chat[:1] for chat in CHATS], "completion": [chat[1:] for chat in CHATS]},
+        {"messages": CHATS},
+        {"conversations": CHATS},
+    ],
+)
+def test_a_row_that_holds_several_dialogues_and_their_summaries_is_none(row: dict[str, object]) -> None:
+    told = "dialogue is a list of dialogues (2 beside as many summaries: a row holds one of each)"
+    assert str(check(row, Columns())) == told
+
+
+@pytest.mark.parametrize(
+    ("row", "dialogue"),
+    [
+        ({"dialogue": TALK}, "\n".join(TALK)),
+        ({"dialogue": [TURNS, TURNS]}, "Ana: hi\nBen: ho\nAna: hi\nBen: ho"),
+        ({"dialogue": ["Ana: hi", "Ben: ho"], "summary": NOTES}, TALK[0]),
+        ({"dialogue": ["Ana: hi", "Ben: ho"], "summary": NOTES[:1]}, TALK[0]),
+        ({"dialogue": [["user", "hi"], ["bot", "ho"]], "summary": NOTES}, "user: hi\nbot: ho"),
+        ({"dialogue": TALK, "summary": [*NOTES, "All."]}, "\n".join(TALK)),
+        ({"messages": [CHATS[0][:1], CHATS[1]]}, "user: Ana: hi\nBen: ho\nuser: Ana: so\nBen: bye"),
+        ({"prompt": TALK[0], "completion": NOTES}, TALK[0]),
+    ],
+)
+def test_lists_of_turns_and_of_sessions_are_one_dialogue(row: dict[str, object], dialogue: str) -> None:
+    summary = {} if {"messages", "prompt"} & {*row} else {"summary": "They talk."}
+    checked = check(summary | row, Columns())
+    assert isinstance(checked, Example)
+    assert checked.dialogue == dialogue
+
+
 SEVERAL = Columns(summary=["summary", "summary1", "summary2"])
 
 
@@ -147,6 +194,9 @@ def test_a_misnamed_column_is_an_error_that_lists_the_forms() -> None:
 def test_the_first_reference_is_the_summary_and_the_others_are_kept() -> None:
     references = ["They greet.", " ", "Ana says hi. "]
     assert check({"dialogue": "Ana: hi", "summary": references}, Columns()) == Example(
+        "Ana: hi", "They greet.", ("Ana says hi.",)
+    )
+    assert check({"prompt": "Ana: hi", "completion": references}, Columns()) == Example(
         "Ana: hi", "They greet.", ("Ana says hi.",)
     )
     for words in ("[laughs] They greet.", json.dumps(references), str(references), "[]"):

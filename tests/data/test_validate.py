@@ -34,20 +34,11 @@ def run(*rows: Row, columns: Columns | None = None, max_bad_rows: int = 0) -> tu
         ({"dialogue": [7], "summary": "S"}, "dialogue is not text (message 1 is not an object)"),
         ({"dialogue": [], "summary": "S"}, "dialogue is not text (list)"),
         ({"dialogue": "A: \ud83d", "summary": "S"}, "dialogue is not valid Unicode"),
-        (
-            {"dialogue": ["A: hi\nB: ho", "A: so\nB: bye"], "summary": ["They greet.", "They part."]},
-            "dialogue is a list of dialogues (2 beside as many summaries: a row holds one of each)",
-        ),
         (Rejected("not JSON", "column 3"), "not JSON (column 3)"),
     ],
 )
 def test_unusable_row_has_a_reason(row: Row, reason: str) -> None:
     assert str(check(row, Columns())) == reason
-
-
-@pytest.mark.parametrize("summary", ["They greet.", ["They greet.", "A greeting.", "Greetings."], ["They greet."]])
-def test_a_list_of_turns_is_one_dialogue(summary: str | list[str]) -> None:
-    assert isinstance(check({"dialogue": ["A: hi", "B: ho", "A: so"], "summary": summary}, Columns()), Example)
 
 
 def test_columns_are_mapped_and_texts_stripped() -> None:

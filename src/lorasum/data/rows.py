@@ -12,10 +12,12 @@ from lorasum.data.chats.keys import speaker_columns
 from lorasum.data.chats.message import is_assistants, speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 from lorasum.data.chats.unsaid import without_thoughts
+from lorasum.data.files.json_shapes import are_dialogues
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""
 
+_TURNS = ("messages", "conversations", "conversation")
 _PAIRS = (("prompt", "completion"), ("prompt", "response"), ("input", "output"), ("source", "target"))
 _INSTRUCTED = (("instruction", "output"), ("instruction", "response"))
 
@@ -39,19 +41,50 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     if given.holds_something or columns != Columns():
         first, *others = _references(given.summary)
         return Fields(given.dialogue, first, tuple(others))
-    for key in ("messages", "conversations", "conversation"):
+    for key in _TURNS:
         messages = messages_in(row.get(key))
         if messages and looks_like_messages(messages):
             return _of_turns(messages, row.get("system"))
     for prompt, completion in _PAIRS:
         if row.get(prompt) is not None and row.get(completion) is not None and "instruction" not in row:
-            return Fields(_asked(row[prompt]), _answer(row[completion]))
+            return _answered(_asked(row[prompt]), row[completion])
     for instruction, output in _INSTRUCTED:
         if row.get(instruction) is not None and row.get(output) is not None:
             parts = (row.get("system"), row[instruction], row.get("input"))
             texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
-            return Fields("\n\n".join(texts), _answer(row[output]))
+            return _answered("\n\n".join(texts), row[output])
     return given
+
+
+def batch_in(row: Mapping[str, Any], columns: Columns) -> int:
+    """How many dialogues a row holds beside as many summaries, as a library's batch of rows does; 0 if it holds one."""
+    dialogues, *summaries = (value_at(row, column) for column in (columns.dialogue, *columns.summaries))
+    if count := _as_many(dialogues, *summaries):
+        return count if _are_dialogues(dialogues) else 0
+    if columns != Columns() or dialogues is not None:
+        return 0
+    for prompt, completion in (*_PAIRS, *_INSTRUCTED):
+        if (count := _as_many(row.get(prompt), row.get(completion))) and not isinstance(row[prompt][0], Mapping):
+            return count
+    chats = (row[key] for key in _TURNS if isinstance(row.get(key), list))
+    return next((len(several) for several in chats if len(several) > 1 and all(map(_is_answered, several))), 0)
+
+
+def _as_many(*columns: Any) -> int:
+    """The length that several lists have in common; 0 if it is 1, or if they are no such lists."""
+    lists = [one for one in columns if isinstance(one, list) and len(one) > 1]
+    return len(lists[0]) if len(lists) == len(columns) and len({*map(len, lists)}) == 1 else 0
+
+
+def _are_dialogues(values: Sequence[Any]) -> bool:
+    """Whether each of a list is a dialogue, and so not a turn of one: a text of several turns, or messages."""
+    turns = [messages_in(one) for one in values if not isinstance(one, str)]
+    several = [one for one in turns if one and len(one) > 1 and all(isinstance(turn, Mapping) for turn in one)]
+    return len(several) == len(values) or are_dialogues(values)
+
+
+def _is_answered(chat: Any) -> bool:
+    return isinstance(chat, list) and bool(chat) and isinstance(chat[-1], Mapping) and is_assistants(chat[-1])
 
 
 def _dialogue_of(row: Mapping[str, Any], column: str) -> Any:
@@ -102,11 +135,12 @@ def _asked(prompt: Any) -> Any:
     return "\n\n".join(filter(None, map(text_of, turns))) if len(users) == 1 else turns
 
 
-def _answer(completion: Any) -> Any:
-    """A completion: text, or the assistant's turn in a list of messages."""
+def _answered(dialogue: Any, completion: Any) -> Fields:
+    """A dialogue and its completion: text, several of them, or the assistant's turn in a list of messages."""
     turns = messages_in(completion) if not isinstance(completion, str) else None
-    answer = text_of(turns[-1]) if turns and isinstance(turns[-1], Mapping) else _references(completion)[0]
-    return without_thoughts(answer) if isinstance(answer, str) else answer
+    answers = [text_of(turns[-1])] if turns and isinstance(turns[-1], Mapping) else _references(completion)
+    first, *others = [without_thoughts(one) if isinstance(one, str) else one for one in answers]
+    return Fields(dialogue, first, tuple(others))
 
 
 def _references(summary: Any) -> list[Any]:

@@ -10,9 +10,8 @@ from lorasum.data.chats.exports import dialogue_in
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import keys_without_speaker
 from lorasum.data.chats.written import is_unicode, mended, with_plain_breaks
-from lorasum.data.files.json_shapes import are_dialogues
 from lorasum.data.records import Example
-from lorasum.data.rows import KNOWN, fields_of, value_at
+from lorasum.data.rows import KNOWN, batch_in, fields_of, value_at
 from lorasum.data.tally import Rejected, Row, Tally
 from lorasum.errors import DataError
 from lorasum.formatting import listing
@@ -44,7 +43,7 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
     texts = []
     try:
         fields = fields_of(row, columns)
-        if batch := _batch(row, columns):
+        if batch := batch_in(row, columns):
             return Rejected(
                 "dialogue is a list of dialogues", f"{batch} beside as many summaries: a row holds one of each"
             )
@@ -68,14 +67,6 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
     others = (with_plain_breaks(mended(one.strip())) for one in fields.other_references if is_unicode(one))
     dialogue, summary = texts
     return Example(dialogue, summary, tuple(others))
-
-
-def _batch(row: Mapping[str, Any], columns: Columns) -> int:
-    """How many dialogues a row holds beside as many summaries; 0 if it holds one."""
-    dialogues, *summaries = (value_at(row, column) for column in (columns.dialogue, *columns.summaries))
-    lists = isinstance(dialogues, list) and all(isinstance(one, list) for one in summaries)
-    is_batch = lists and all(len(one) == len(dialogues) > 1 for one in summaries) and are_dialogues(dialogues)
-    return len(dialogues) if is_batch else 0
 
 
 @dataclass(slots=True)

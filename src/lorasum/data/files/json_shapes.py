@@ -107,10 +107,13 @@ def _lists(document: Mapping[str, Any], dialogues: Any, summaries: list[Any]) ->
 
 def are_dialogues(texts: Sequence[Any]) -> bool:
     """Whether most of a list are texts of several turns, and so not the turns of one dialogue."""
-    return 2 * sum(isinstance(one, str) and bool(_TURNS.match(one)) for one in texts) > len(texts)
+    return 2 * sum(isinstance(one, str) and len(_TURN.findall(one)) > 1 for one in texts) > len(texts)
 
 
-_TURNS = re.compile(r"[^\n:]{1,40}: .*\n[^\n:]{1,40}: ")
+_TURN = re.compile(
+    r"^(?:[\[(][^\])\n]{1,40}[\])]\s*|\d[\d:/., -]*(?:[AaPp]\.?[Mm]\.?)?\W*)?(?:[^\n:]{1,40}: |<[^\n>]{1,40}> )", re.M
+)
+"""Where a turn begins, perhaps with its time."""
 
 
 def _are_columns(document: Mapping[str, Mapping[str, Any]]) -> bool:
