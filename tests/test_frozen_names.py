@@ -61,7 +61,7 @@ def test_where_the_base_model_is_held_is_in_no_name() -> None:
             {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
             "7fdd4cfa431e",
         ),
-        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "bd9a24073047"),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "4ce17c40dfbe"),
         ({"columns": {"summary": ["summary1", "summary2"]}}, "14ac9d41818a"),
         ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "17141f4bf6b8"),
     ],

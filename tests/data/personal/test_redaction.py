@@ -123,6 +123,17 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("call me at #202-555-0143, ticket #2025550143", "US", "call me at #<PHONE>, ticket #2025550143"),
         ("hosted-eu-20260812-09, build-20260812-03", "US", "hosted-eu-20260812-09, build-20260812-03"),
         ("Mob-98765 43210, Ravi-9876543210", "IN", "Mob-<PHONE>, Ravi-<PHONE>"),
+        ("cell# 2025550143, Ph #2025550144, fax no. #2025550145", "US", "cell# <PHONE>, Ph #<PHONE>, fax no. #<PHONE>"),
+        ("call me at #4155550123, call #2025550143", "US", "call me at #<PHONE>, call #<PHONE>"),
+        ("order #2025550143, call about ticket #2025550143", "US", "order #2025550143, call about ticket #2025550143"),
+        ("issue number #2025550143, call #10023456", "US", "issue number #2025550143, call #10023456"),
+        ("phone order #2025550143, #4155550123", "US", "phone order #2025550143, #4155550123"),
+        ("Handynr. 1713920055, Telefonnr: 23125014", "US", "Handynr. <PHONE>, Telefonnr: <PHONE>"),
+        ("mob. 98765 43210, Tlf.nr. 20123456, movil 612345678", "US", "mob. <PHONE>, Tlf.nr. <PHONE>, movil <PHONE>"),
+        ("моб. 9161234567, 手機138 1234 5678, mi cel: 5512345678", "US", "моб. <PHONE>, 手機<PHONE>, mi cel: <PHONE>"),
+        ("pH 7.350-7.450, cel 10 000 000, CEP 01310-100", "PL", "pH 7.350-7.450, cel 10 000 000, CEP 01310-100"),
+        ("Handy 08123456890 03-1234-8192, PH12345678", "US", "Handy <PHONE>, PH12345678"),
+        ("GSM 850/900/1800/1900, flash mob 20240603", "US", "GSM 850/900/1800/1900, flash mob 20240603"),
     ],
 )
 def test_all_ways_of_writing_a_number_are_taken_out(text: str, region: str, clean: str) -> None:

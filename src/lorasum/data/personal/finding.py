@@ -19,7 +19,7 @@ from typing import NamedTuple
 from lorasum.data.personal import patterns
 from lorasum.data.personal.phones import Window, check_can_redact, known_phones, own_codes, valid_part
 
-RULES = 6
+RULES = 7
 """Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new version prepares again."""
 
 MASKS = {"email address": "<EMAIL>", "phone number": "<PHONE>", "card number": "<CARD>", "IBAN": "<IBAN>"}
@@ -135,6 +135,9 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
     def valid_or_whole(found: str) -> str:
         return valid_part(region, found) or found
 
+    def valid(found: str) -> str:
+        return valid_part(region, found)
+
     def shorter_valid(found: str) -> str:
         part = valid_part(region, found)
         other = patterns.PRICES_OR_COUNTS.match(found) and not found.startswith(own_codes(region))
@@ -144,6 +147,9 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
     yield "IBAN", _ibans
     yield "card number", partial(_all, patterns.CARDS, part=_card_in)
     yield "", partial(_all, patterns.NOT_PHONES)
+    yield "phone number", partial(_all, patterns.PHONE_SIGNS, part=valid_or_whole)
+    yield "phone number", partial(_all, [patterns.CALL_SIGN], part=valid)
+    yield "", partial(_all, [patterns.SIGNED_NUMBER])
     yield "phone number", partial(_all, [patterns.CALLED_PHONE], part=valid_or_whole)
     yield "", partial(_all, patterns.RATHER_NOT_PHONES)
     yield "phone number", partial(known_phones, region)

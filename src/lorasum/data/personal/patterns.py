@@ -3,15 +3,13 @@
 
 import re
 
+from lorasum.data.personal import words
+
 LEAST_PHONE_DIGITS = 7  # shorter ones are rooms, prices, times
 
 _GAP = r"[ ().\-/]"  # what may stand between the digits of a phone number
 _EDGE = r"(?<![\w+])(?<!\d[.,\-])"
 _END = r"(?![\w]|[.,:]\d)"
-
-
-def _words(*words: str) -> str:
-    return "|".join(sorted((word.replace(" ", r"\s?") for word in " ".join(words).split()), key=len, reverse=True))
 
 
 _SPACE = r"[\p{Zs}\p{Cf}]"
@@ -87,28 +85,41 @@ IBAN = re.compile(r"(?<!\w)([A-Z]{2})\d\d(?:[ \-\n]?[A-Z0-9]){11,29}", re.IGNORE
 
 # -- phone numbers --
 
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_COMPACT_DATE = rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 20240603
 PHONE_LINKS = [
     re.compile(r"(?:wa\.me/|[?&]phone=|\btel:)(?P<found>\+?\d{7,15})(?!\d)"),
     re.compile(r"(?<![\w.])@(?P<found>\d{10,15})(?![\w.]?\w)"),  # WhatsApp mentions somebody who is no contact
 ]
 
-_CALLED = _words(
-    "tel telefon telefonnummer phone telephone mobile cell cellphone whatsapp sms fax call ring reach text handy",
-    "handynummer ruf rufe rufnummer anrufen mobil erreichbar erreichst nummer rückruf durchwahl téléphone",
-    "téléphoner tél appelle appelez appeler portable numéro joindre teléfono telefono móvil celular llama llámame",
-    "llamar número telefone telemóvel liga ligue ligar número zap cellulare chiama chiamami chiamare numero bel",
-    "bellen nummer mobiel telefoonnummer ring tlf mobilnummer puhelin numero soita telefoni komórka komórkę dzwoń",
-    "zadzwoń numer telefonu číslo volej zavolej mobilu ara numaram telefonum тел телефон звони позвони звоните",
-    "номер мобильный дзвони",
+_NUMBER = (
+    rf"[+(]*\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)"
+    rf"(?:{_GAP}{{1,3}}\d{{1,7}}(?!\d)){{0,8}}"  # where it has taken the beginning of another one, its end too
 )
-_CALLED_TOGETHER = _words(  # scripts without spaces, and words written together with what follows
-    "电话 手机 手机号 號碼 号码 電話 電話番号 携帯 番号",
-    "전화 전화번호 번호 연락처 फ़ोन फोन नंबर رقم رقمي هاتف هاتفي موبايل جوال טלפון נייד מספר",
-    "โทร เบอร์",
+_NR = r"(?:nr|nummer|number|no|num)?(?![^\W\d_])"  # Handynr, phoneNumber
+_TO = (
+    r"(?:[\s.:=\-]{0,3}\b(?:no|nr|number|nummer|num|is|ist|es|é|at|on|me|us|him|her|them|back)\b){0,3}"
+    r"[\s.:=\-(]{0,3}"
 )
-_NUMBER = rf"[+(]*\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)"
+_PHONE = rf"(?:\b(?:{words.PHONES}|{words.PHONES_SHORT}){_NR}|{words.PHONES_TOGETHER})"
+_ROUND = r"(?:[1-9]\d{0,2}(?:[., ]\d{3})*[., ]000|[1-9]\d*0000)(?![\d.,]*\d)"  # 10 000 000
+PHONE_SIGNS = [
+    re.compile(
+        rf"(?:{_PHONE}|\b(?:{words.CALLS})\s(?:{words.CALLED_ONES})\b){_TO}[#№]\s?:?\s?(?P<found>{_NUMBER})",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"\b(?:{words.PHONES_SHORT}){_NR}{_TO}"
+        rf"(?!{_COMPACT_DATE}(?!\d)|\d\d?\.\d+[ \-/]+\d\d?\.\d|{_ROUND})(?P<found>{_NUMBER})",
+        re.IGNORECASE,
+    ),
+]
+"""A number right behind words such as `cell#` and `mob.`."""
+CALL_SIGN = re.compile(rf"\b(?:{words.CALLS}){_NR}{_TO}[#№]\s?(?P<found>{_NUMBER})", re.IGNORECASE)
+"""A number right behind words such as `call #`. It may be the number of a call, too."""
 CALLED_PHONE = re.compile(
-    rf"(?:\b(?:{_CALLED})(?![^\W\d_])|{_CALLED_TOGETHER})[^\d\n\x00]{{0,20}}?(?P<found>(?<!\d)(?<!\d[.,]){_NUMBER})",
+    rf"(?:\b(?:{words.PHONES}|{words.CALLS}|{words.NUMBERS}){_NR}|{words.PHONES_TOGETHER}|{words.NUMBERS_TOGETHER})"
+    rf"[^\d\n\x00]{{0,20}}?(?P<found>(?<!\d)(?<!\d[.,]){_NUMBER})",
     re.IGNORECASE,
 )
 """A number behind a word such as `call` or `Handy`."""
@@ -139,36 +150,11 @@ LONG_NUMBER = re.compile(r"\d(?<![\w.,]\d)(?:[ .\-/]?\d){8,}(?!\w)")
 
 # -- what is not a phone number --
 
-_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
-_COMPACT_DATE = rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 20240603
 _HOUR, _MINUTE = r"(?:[01]?\d|2[0-4])", r"[0-5]\d"
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)"
 _NO_MORE = r"(?![./-]?\d)"
-_CURRENCIES = _words(
-    "€ eur euro euros £ gbp pound pounds quid $ usd dollar dollars bucks us$ ca$ a$ ¥ jpy yen 円 元 块 rmb cny 원 krw",
-    "₹ rs inr rupee rupees r$ real reais brl chf franken kr kr. sek nok dkk zł zl pln kč czk ft huf lei ron лв ₽",
-    "руб рублей ₺ tl ₴ грн peso pesos mxn ₪ ฿",
-).replace("$", r"\$")
-_UNITS = _words("% people users views followers leute personen personnes personas million millionen km kg bytes steps")
 _AMOUNT = r"(?:[1-9]\d{0,2}(?:[., ']\d{3})+|\d+)(?:[.,]\d{1,2})?(?!\d)"
-_ORDER = _words(
-    "order invoice ticket booking tracking parcel shipment article item sku serial transaction receipt",
-    "reservation barcode bestellung bestellnummer rechnung rechnungsnummer auftrag auftragsnummer sendung",
-    "sendungsnummer buchung artikelnummer aktenzeichen charge chargennummer batch commande facture réservation",
-    "colis pedido factura reserva envío encomenda fatura ordine fattura prenotazione spedizione bestelling",
-    "factuur zending beställning bestilling ordre ordrenummer faktura zamówienie zamówienia faktury przesyłka",
-    "objednávka tilaus sipariş заказ заказа накладная",
-)
-_ORDER_TOGETHER = _words("订单 订单号 订单编号 单号 注文番号 주문 주문번호 송장번호 طلب الطلب ऑर्डर")
-_CASE = _words(  # a phone number may stand behind these, too: one that begins with 0 is taken for it
-    "reference ref customer contract policy confirmation account licence license case id kundennummer vorgang",
-    "vertragsnummer référence dossier client referencia cliente pratica счет счёт konto compte cuenta conto",
-    "rekening",
-)
-_NUMBER_WORDS = _words(
-    "number numbers no no. nr nr. nummer num numéro número numero id code is was are ist war lautet es n° nº",
-)
-_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{_NUMBER_WORDS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
+_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{words.NUMBER_WORDS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
 _GROUPED = "|".join(  # as people write phone numbers: an order number is mostly of one piece
     (
         r"0\d{1,5}[ /\-]\d{2}",  # 030 2312
@@ -209,16 +195,20 @@ PLAINLY_NOT_PHONES = re.compile(
 
 NOT_PHONES = [
     re.compile(r"(?:https?://|www\.|(?<![\w@.])(?:[\w-]+\.)+[a-z]{2,}/[A-Za-z])\S+"),  # youtube.com/watch?v=12345678901
-    re.compile(rf"(?<!\w)(?:{_CURRENCIES}) ?(?!0\d){_AMOUNT}", re.IGNORECASE),
+    re.compile(rf"(?<!\w)(?:{words.CURRENCIES}) ?(?!0\d){_AMOUNT}", re.IGNORECASE),
     re.compile(
-        rf"(?<![\w(])(?<!\d[ ./-])[+-]?(?!0\d)(?:{_AMOUNT} ?- ?)?{_AMOUNT} ?(?:{_CURRENCIES}|{_UNITS})(?![\w]|\d)",
+        r"(?<![\w(])(?<!\d[ ./-])[+-]?(?!0\d)"
+        rf"(?:{_AMOUNT} ?- ?)?{_AMOUNT} ?(?:{words.CURRENCIES}|{words.UNITS})(?![\w]|\d)",
         re.IGNORECASE,
     ),
-    re.compile(rf"(?:\b(?:{_ORDER})|{_ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_NO_PHONE}{_CODE})", re.IGNORECASE),
-    re.compile(rf"\b(?:{_CASE}){_OF_ORDER}(?P<found>(?!0){_NO_PHONE}{_CODE})", re.IGNORECASE),
-    re.compile(rf"[#№] ?(?P<found>{_NO_PHONE}\d[\d\-]*)"),
+    re.compile(
+        rf"(?:\b(?:{words.ORDER})|{words.ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_NO_PHONE}{_CODE})", re.IGNORECASE
+    ),
+    re.compile(rf"\b(?:{words.CASE}){_OF_ORDER}(?P<found>(?!0){_NO_PHONE}{_CODE})", re.IGNORECASE),
 ]
 """Prices, order numbers and web addresses."""
+SIGNED_NUMBER = re.compile(rf"[#№] ?(?P<found>{_NO_PHONE}\d[\d\-]*)")
+"""A number of a ticket or the like."""
 
 RATHER_NOT_PHONES = [
     re.compile(rf"(?<![\w+.\-]){_COMPACT_DATE}(?:[T_-]?{_MINUTE}{_MINUTE}(?:{_MINUTE})?)?(?!\d)"),
