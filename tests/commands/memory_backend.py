@@ -121,9 +121,6 @@ class InMemoryBackend:
     def training_events(self, job: JobRef) -> Iterator[Event]:
         yield from self.told.get(job.name, self.events)
 
-    def training_log(self, job: JobRef) -> list[str]:
-        return []
-
     def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         self._call("stop_training")
         if self.training_state(job).status == "running":
@@ -181,7 +178,7 @@ class InMemoryBackend:
     def log_place(self, kind: Literal["training_job", "endpoint"], run: str, name: str) -> str:
         return f"memory:/{name}.log"
 
-    def endpoint_log(self, run: str, name: str) -> list[str]:
+    def log_tail(self, of: JobRef | EndpointRef) -> list[str]:
         return []
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:

@@ -144,9 +144,6 @@ class Backend(Protocol):
     def training_events(self, job: JobRef) -> Iterator[Event]:
         """Yield the events that the job's script has written up to now, of all attempts, without waiting for more."""
 
-    def training_log(self, job: JobRef) -> list[str]:
-        """The last lines of its newest attempt's log; none if they cannot be read or the user has the log as a file."""
-
     def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         """Stop the job and wait until it is gone; it may write a checkpoint first. Stopping an absent job succeeds.
 
@@ -233,8 +230,8 @@ class Backend(Protocol):
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         """Where the log is, for people; and of a job the file of its figures, if there is one."""
 
-    def endpoint_log(self, run: str, name: str) -> list[str]:
-        """The last lines of its log; none if they cannot be read or the user has the log as a file."""
+    def log_tail(self, of: JobRef | EndpointRef) -> list[str]:
+        """The last lines of its newest log; none if they cannot be read or the user has the log as a file."""
 
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         """The endpoint's state now."""

@@ -48,7 +48,7 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
             break
         run.reporter.step(f"no instance was free; starting the job again in {wait / 60:.0f} min (Ctrl-C ends this)")
         time.sleep(wait)
-    for line in run.backend.training_log(started.ref) if state.status == "failed" else ():
+    for line in run.backend.log_tail(started.ref) if state.status == "failed" else ():
         run.reporter.step(f"log: {line}")
     raise _unfinished(started.ref.name, state)
 

@@ -180,7 +180,7 @@ def _until_answered(held: HeldRun, endpoint: EndpointRef, probe: Callable[[Endpo
                 held.reporter.step(f"{error.message}: it may still be loading its model, so it is asked again")
                 time.sleep(_BETWEEN_PROBES)
     except BackendError:
-        for line in held.backend.endpoint_log(held.name, endpoint.name):
+        for line in held.backend.log_tail(endpoint):
             held.reporter.step(f"log: {line}")
         raise
 

@@ -41,7 +41,7 @@ def test_the_policy_allows_every_call_of_a_run(account: StandIn) -> None:
         backend.confirm_endpoint("chats", "chats")
     backend.endpoint_state("chats", "chats")
     backend.live("chats")
-    assert backend.endpoint_log("chats", "chats")
+    assert backend.log_tail(endpoint)
     assert list(backend.log_lines("endpoint", "chats", "chats", follow=False))
     backend.delete_endpoint("chats", "chats")
     backend.delete_files("chats", data=True, artifacts=True)

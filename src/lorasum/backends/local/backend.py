@@ -11,7 +11,7 @@ from lorasum.backends.local.endpoints import Endpoints
 from lorasum.backends.local.jobs import Jobs
 from lorasum.backends.local.log_file import lines_of
 from lorasum.backends.local.preflight import check_packages
-from lorasum.backends.records import Check
+from lorasum.backends.records import Check, EndpointRef, JobRef
 from lorasum.errors import BackendError
 from lorasum.system import paths
 
@@ -62,6 +62,9 @@ class LocalBackend(Jobs, Endpoints):
 
         for line in lines_of(folder / "log", is_running):
             yield line.decode("utf-8", errors="replace").rstrip()
+
+    def log_tail(self, of: JobRef | EndpointRef) -> list[str]:
+        return []  # the user has it as a file
 
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         if kind == "endpoint":

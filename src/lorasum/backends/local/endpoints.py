@@ -65,9 +65,6 @@ class Endpoints:
     def restore_endpoint(self, run: str, name: str) -> EndpointRef | None:
         return None
 
-    def endpoint_log(self, run: str, name: str) -> list[str]:
-        return []  # the user has it as a file
-
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         """The state, judged by the process and its /ping. A process that ended on its own is failed until deleted."""
         folder = folder_of(run, name)

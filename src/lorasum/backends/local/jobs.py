@@ -139,9 +139,6 @@ class Jobs:
     def training_events(self, job: JobRef) -> Iterator[Event]:
         return _events(job, lambda: False)
 
-    def training_log(self, job: JobRef) -> list[str]:
-        return []  # the user has it as a file
-
     def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         folder = Path(job.location)
         if running := processes_of(folder):

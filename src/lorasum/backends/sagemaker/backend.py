@@ -4,11 +4,13 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from lorasum.backends.base import PricedKind, ResourceKind, RunningResource
-from lorasum.backends.records import Check
+from lorasum.backends.records import Check, EndpointRef, JobRef
 from lorasum.backends.sagemaker import deletion, endpoint_deletion, endpoint_states, parts, preflight, stopping, storage
+from lorasum.backends.sagemaker.attempts import attempt_of
 from lorasum.backends.sagemaker.endpoints import Endpoints
 from lorasum.backends.sagemaker.jobs import LOGS, Jobs
 from lorasum.backends.sagemaker.layout import S3Layout
+from lorasum.backends.sagemaker.logs import Log
 from lorasum.backends.sagemaker.prices import usd_per_hour
 from lorasum.backends.sagemaker.session import Session
 from lorasum.backends.sagemaker.tags import all_runs, runs_of
@@ -63,6 +65,11 @@ class SageMakerBackend(Jobs, Endpoints):
         if kind == "training_job":
             return self._job_log(run, name, follow)
         return endpoint_states.log_lines(self._session, name, follow)
+
+    def log_tail(self, of: JobRef | EndpointRef) -> list[str]:
+        if isinstance(of, EndpointRef):
+            return endpoint_states.log_of(self._session, of.name).tail()
+        return Log(self._session, LOGS, f"{attempt_of(of)}/").tail()
 
     def log_place(self, kind: ResourceKind, run: str, name: str) -> str:
         group = LOGS if kind == "training_job" else f"/aws/sagemaker/Endpoints/{name}"

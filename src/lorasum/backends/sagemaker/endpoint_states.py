@@ -23,17 +23,13 @@ SERVING = {
 """Statuses of an endpoint that answers, with what the user should know about it."""
 
 
-def log_tail(session: Session, name: str) -> list[str]:
-    """The last lines of the log of the endpoint's newest container."""
-    return _log(session, name).tail()
-
-
 def log_lines(session: Session, name: str, follow: bool) -> Iterator[str]:
-    """The lines of the log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
-    return _log(session, name).lines(lambda: follow and state(session, name).status in ("creating", "in_service"))
+    """The lines of `log_of`; new ones too while it runs, if they are to be followed."""
+    return log_of(session, name).lines(lambda: follow and state(session, name).status in ("creating", "in_service"))
 
 
-def _log(session: Session, name: str) -> Log:
+def log_of(session: Session, name: str) -> Log:
+    """The log of the endpoint's containers; those of an earlier endpoint too, where it is gone."""
     described = describe(session, name)
     return Log(session, f"/aws/sagemaker/Endpoints/{name}", "", described.creation_time if described else None)
 

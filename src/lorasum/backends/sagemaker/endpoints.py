@@ -28,7 +28,7 @@ from lorasum.backends.sagemaker.endpoint_states import (
     SERVING,
     awaited,
     describe,
-    log_tail,
+    log_of,
     look,
     served_artifact,
 )
@@ -126,9 +126,6 @@ class Endpoints:
         scaling.turn_on_or_off(self._session, name)
         return EndpointRef(name, ended.endpoint_arn, served_artifact(self._session, ended))
 
-    def endpoint_log(self, run: str, name: str) -> list[str]:
-        return endpoint_states.log_tail(self._session, name)
-
     def endpoint_state(self, run: str, name: str) -> EndpointState:
         return endpoint_states.state(self._session, name)
 
@@ -144,7 +141,7 @@ class Endpoints:
     def _did_not_start(self, spec: EndpointSpec, ended: "Endpoint | None", is_new: bool) -> BackendError:
         """The error to raise. An endpoint that rolled back goes on serving its earlier model; any other is deleted."""
         name = spec.name
-        tail = " | ".join(log_tail(self._session, name)[-4:])
+        tail = " | ".join(log_of(self._session, name).tail()[-4:])
         said = (ended.failure_reason or ended.endpoint_status) if ended else "it is gone"
         reason = " ".join(said.split()) + (f"; its log ends: {tail}" if tail else "")
         if ended and ended.endpoint_status in SERVING:

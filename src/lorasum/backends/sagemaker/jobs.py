@@ -174,9 +174,6 @@ class Jobs:
                 if event := read_event(line):
                     yield event
 
-    def training_log(self, job: JobRef) -> list[str]:
-        return Log(self._session, LOGS, f"{attempt_of(job)}/").tail()
-
     def stop_training(self, job: JobRef, keep_warm: bool = False) -> None:
         stopping.stop(self._session, job)
         if not keep_warm:
