@@ -16,6 +16,12 @@ SLACK: list[dict[str, Any]] = [
 ]
 
 
+RICH = {
+    "type": "rich_text",
+    "elements": [{"type": "rich_text_section", "elements": [{"type": "text", "text": "I quit & go"}]}],
+}
+
+
 def message(text: str = "", ts: float = 1700000000, user: str = "U01", **more: Any) -> dict[str, Any]:
     return {"type": "message", "user": user, "text": text, "ts": f"{ts:.6f}", **more}
 
@@ -163,6 +169,77 @@ def test_a_bots_box_is_read_and_the_preview_of_a_link_is_not() -> None:
     boxes = [{"text": "disk at 91%"}, {"text": "A page about disks", "from_url": "https://x.org"}]
     assert said(message("Alert", bot_id="B1", attachments=boxes)) == ["Ana: Alert disk at 91%"]
     assert said(message("see https://x.org", attachments=boxes[1:])) == ["Ana: see https://x.org"]
+
+
+SHARE = {
+    "is_msg_unfurl": True,
+    "is_share": True,
+    "author_id": "U02",
+    "author_name": "Benjamin",
+    "channel_id": "C01",
+    "ts": "1699999999.000100",
+    "from_url": "https://x.slack.com/archives/C01/p1699999999000100",
+    "footer": "Posted in #ops",
+    "fallback": "[November 14th, 2023 2:13 PM] ben: I quit &amp; go",
+    "text": "I quit &amp; go",
+    "message_blocks": [{"team": "T1", "channel": "C01", "message": {"blocks": [RICH]}}],
+}
+EVES = {"author_id": "U99", "author_name": "Eve", "text": "one\ntwo"}
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "line"),
+    [
+        ("FYI", SHARE, "FYI\n> Ben: I quit & go"),
+        ("", SHARE, "> Ben: I quit & go"),
+        ("FYI", SHARE | {"text": ""}, "FYI\n> Ben: I quit & go"),
+        ("FYI", SHARE | {"text": "", "message_blocks": None}, "FYI\n> Ben: I quit & go"),
+        ("see <https://x.org>", SHARE | EVES | {"is_share": None}, "see https://x.org\n> Eve: one\n> two"),
+        ("FYI", SHARE | {"text": "", "message_blocks": [], "fallback": "[no preview available]"}, "FYI"),
+    ],
+)
+def test_a_message_that_is_passed_on_is_quoted_once(text: str, share: dict[str, Any], line: str) -> None:
+    """Attachments as conversations.history answers them for a message that was forwarded, or whose link was pasted."""
+    assert said(message(text, attachments=[share])) == f"Ana: {line}".split("\n")
+
+
+DEPLOYED = [
+    {"type": "header", "text": {"type": "plain_text", "text": "Deploy failed"}},
+    {"type": "section", "text": {"type": "mrkdwn", "text": "*db1* is full"}, "accessory": {"type": "button"}},
+    {"type": "context", "elements": [{"type": "mrkdwn", "text": "by ana"}, {"type": "image", "alt_text": "face"}]},
+    {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": "Retry"}}]},
+]
+IN_CHANNEL = [{"type": "channel", "channel_id": "C1"}, {"type": "text", "text": " is up"}]
+
+
+@pytest.mark.parametrize(
+    ("sent", "line"),
+    [
+        ({"text": "New notification", "blocks": DEPLOYED}, "Deploy failed *db1* is full by ana"),
+        ({"text": "Deploy failed", "blocks": DEPLOYED}, "Deploy failed *db1* is full by ana"),
+        (
+            {"text": "Deploy failed:\n*db1* is full, by ana", "blocks": DEPLOYED},
+            "Deploy failed:\n*db1* is full, by ana",
+        ),
+        ({"text": "New notification", "blocks": [RICH]}, "I quit & go"),
+        ({"text": "<#C1|ops> is _up_", "blocks": [{"type": "rich_text", "elements": IN_CHANNEL}]}, "#ops is _up_"),
+        ({"text": "sales", "blocks": [{"type": "image", "alt_text": "a chart"}]}, "sales"),
+        ({"text": "x", "blocks": [{"type": "video", "title": {"type": "plain_text", "text": "Demo"}}]}, "Demo"),
+        ({"text": "disk full", "attachments": [{"fallback": "disk full", "text": "disk full"}]}, "disk full"),
+        ({"text": "up", "attachments": [{"author_name": "eve", "title": "up", "text": "db1"}]}, "up eve db1"),
+        ({"attachments": [{"fallback": "[no preview available]", "blocks": DEPLOYED[1:2]}]}, "*db1* is full"),
+    ],
+)
+def test_of_a_bots_message_is_read_what_people_saw(sent: dict[str, Any], line: str) -> None:
+    """Beside `blocks`, `text` is the fallback for notifications: https://api.slack.com/methods/chat.postMessage."""
+    assert said(message(bot_id="B1", **sent)) == f"Ana: {line}".split("\n")
+
+
+def test_what_people_write_is_read_from_its_text() -> None:
+    """Slack makes both from what somebody writes, and a box without words is counted."""
+    blocks = [{"type": "rich_text", "elements": [*IN_CHANNEL, {"type": "text", "text": " soon"}]}]
+    assert said(message("<#C1|ops> is up", blocks=blocks)) == ["Ana: #ops is up"]
+    assert read_slack([message(attachments=[{"fallback": "[no preview available]"}])]).left_out == {"media": 1}
 
 
 def test_the_api_and_other_time_stamps_are_read() -> None:

@@ -10,17 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from lorasum.data.chats.chat import Chat
+from lorasum.data.chats.slack_words import labels_in, said
 from lorasum.data.chats.unsaid import is_notice
 from lorasum.data.chats.written import objects
 
 _Message = Mapping[str, Any]
-
-_MARK = re.compile(r"<([@#!]?)([^|<>]*)(?:\|([^<>]*))?>")
-_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
-
-
-_UPLOADED = re.compile(r"<@[^<>]+> uploaded a file: <[^<>]+>(?: and commented: )?", re.IGNORECASE)
-"""What old exports write in front of a comment on a file."""
 
 
 def is_slack(messages: Any) -> bool:
@@ -55,12 +49,15 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
     for message in messages:
         if message.get("user") and isinstance(message.get("user_profile"), Mapping):
             names.setdefault(str(message["user"]), _name(message["user_profile"]))
+    for message in messages:
+        for known, label in labels_in(str(message.get("text") or "")):
+            names.setdefault(known, label)
     lines, left_out = [], Counter[str]()
     for message in _in_threads(messages):
-        text = "" if is_notice(message) else _said(message, names)
+        text = "" if is_notice(message) else said(message, names)
         if text:
             lines.append(f"{_author(message, names)}: {text}")
-        elif message.get("files") or message.get("upload"):
+        elif message.get("files") or message.get("upload") or message.get("attachments"):
             left_out["media"] += 1
         else:
             left_out["notices"] += 1
@@ -108,83 +105,6 @@ def _seconds(ts: str) -> float:
         return datetime.fromisoformat(ts).timestamp()
     except ValueError:
         return 0.0
-
-
-def _said(message: _Message, names: Mapping[str, str]) -> str:
-    """The words of a message: its text, or those of its blocks and attachments. A bot's message has both."""
-    parts = [_UPLOADED.sub("", str(message.get("text") or "").strip())]
-    if not parts[0]:
-        parts = [_of_blocks(message.get("blocks"), names)]
-    if not parts[0] or message.get("bot_id") or message.get("subtype") == "bot_message":
-        boxes = (box for box in objects(message.get("attachments")) if not (parts[0] and box.get("from_url")))
-        parts += [_of_attachment(box, names) for box in boxes]
-    if not any(parts):
-        parts = [
-            str((file.get("initial_comment") or {}).get("comment") or "") for file in objects(message.get("files"))
-        ]
-    return _plain(" ".join(part for part in parts if part), names).strip()
-
-
-def _of_attachment(attachment: _Message, names: Mapping[str, str]) -> str:
-    own = (attachment.get(key) for key in ("pretext", "title", "text"))
-    parts = [part for part in own if isinstance(part, str) and part]
-    fields = [f"{field.get('title', '')}: {field.get('value', '')}" for field in objects(attachment.get("fields"))]
-    blocks = _of_blocks(attachment.get("blocks"), names)
-    return " ".join([*parts, *fields, *([blocks] if blocks else [])]) or str(attachment.get("fallback") or "")
-
-
-def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
-    """The words in Block Kit's blocks, which may be nested."""
-    parts = []
-    for block in objects(blocks):
-        kind, text = block.get("type"), block.get("text")
-        if kind == "user":
-            parts.append("@" + names.get(str(block.get("user_id")), str(block.get("user_id"))))
-        elif kind == "link":
-            parts.append(str(text or block.get("url") or ""))
-        elif kind == "emoji":
-            parts.append(f":{block.get('name')}:")
-        elif kind in _NAMED:
-            sign, key = _NAMED[kind]
-            parts.append(f"{sign}{block.get(key) or ''}")
-        elif isinstance(text, str):
-            parts.append(text)
-        elif isinstance(text, Mapping):
-            parts.append(str(text.get("text") or ""))
-        rows = block.get("rows")
-        inner = (block.get("elements"), block.get("fields"), *(rows if isinstance(rows, list) else ()))
-        inner = inner if kind not in ("actions", "image") else ()
-        parts += [_of_blocks(part, names) for part in inner]
-    runs = any(block.get("type") in ("text", "user", "link", "emoji", *_NAMED) for block in objects(blocks))
-    return ("" if runs else " ").join(part for part in parts if part)
-
-
-_NAMED = {
-    "channel": ("#", "channel_id"),
-    "usergroup": ("@", "usergroup_id"),
-    "broadcast": ("@", "range"),
-    "date": ("", "fallback"),
-}
-"""Parts of a block that name something: the sign before it, and the key that has it."""
-
-
-def _plain(text: str, names: Mapping[str, str]) -> str:
-    """`text` with mentions, channels and links as people see them."""
-
-    def shown(match: re.Match[str]) -> str:
-        kind, what, label = match.groups()
-        if kind == "@":
-            return "@" + names.get(what, label or what)
-        if kind == "#":
-            return "#" + (label or what)
-        if kind == "!":
-            return label or "@" + what.split("^")[-1 if what.startswith("subteam") else 0]
-        return label or what.removeprefix("mailto:")
-
-    text = _MARK.sub(shown, text)
-    for escaped, plain in _ENTITIES:
-        text = text.replace(escaped, plain)
-    return text
 
 
 def _author(message: _Message, names: Mapping[str, str]) -> str:

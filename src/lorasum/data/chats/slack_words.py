@@ -1,0 +1,154 @@
+"""Finds what people saw of one of Slack's messages: its text or its blocks, its boxes, and messages passed on. Pure.
+
+https://api.slack.com/reference/block-kit/blocks lists the blocks,
+https://api.slack.com/reference/messaging/attachments the keys of boxes (attachments).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lorasum.data.chats.written import objects
+
+_Object = Mapping[str, Any]
+
+_MARK = re.compile(r"<([@#!]?)([^|<>]*)(?:\|([^<>]*))?>")
+_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
+_UPLOADED = re.compile(r"<@[^<>]+> uploaded a file: <[^<>]+>(?: and commented: )?", re.IGNORECASE)
+"""What old exports write in front of a comment on a file."""
+_NO_PREVIEW = "[no preview available]"
+_FALLBACK_HEAD = re.compile(r"\[[^\]\n]*\d[^\]\n]*\] [^:\n]{1,80}: ")
+"""What stands before the text of a message that is passed on: `[June 3rd, 2024 10:00 AM] ben: `."""
+_WORD = re.compile(r"[^\W_]+")
+_NAMED = {
+    "channel": ("#", "channel_id"),
+    "usergroup": ("@", "usergroup_id"),
+    "user": ("@", "user_id"),
+    "broadcast": ("@", "range"),
+    "date": ("", "fallback"),
+}
+"""Parts of a block that name something: the sign before it, and the key that has it."""
+
+
+def said(message: _Object, names: Mapping[str, str]) -> str:
+    """The words of a message: what its author says, and the messages that it passes on."""
+    by_app = bool(message.get("bot_id")) or message.get("subtype") == "bot_message"
+    own = _shown(_UPLOADED.sub("", _stripped(message.get("text"))), message.get("blocks"), names, by_app)
+    pieces = [own] if own else []
+    for box in objects(message.get("attachments")):
+        if not _is_share(box) and (not own or (by_app and not box.get("from_url"))):
+            pieces += _of_box(box, names, pieces)
+    shares = [_passed_on(box, names) for box in objects(message.get("attachments")) if _is_share(box)]
+    if not pieces and not any(shares):
+        files = objects(message.get("files"))
+        pieces = [_plain(_stripped((file.get("initial_comment") or {}).get("comment")), names) for file in files]
+    return "\n".join(part for part in (" ".join(filter(None, pieces)), *shares) if part).strip()
+
+
+def labels_in(text: str) -> Iterator[tuple[str, str]]:
+    """The names of channels, groups and people that their marks in a text tell, after their ids: `<#C01|ops>`."""
+    for kind, what, label in (mark.groups() for mark in _MARK.finditer(text)):
+        if label and (kind in ("@", "#") or (kind == "!" and what.startswith("subteam^"))):
+            yield what.removeprefix("subteam^"), label.removeprefix("@")
+
+
+def _stripped(text: Any) -> str:
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _shown(text: str, blocks: Any, names: Mapping[str, str], by_app: bool) -> str:
+    """What the app shows: a text, or blocks. Beside the blocks of an app, the text is for notifications alone.
+
+    What people write has the same words in both. So has much of what apps write, and a text keeps its line breaks.
+    """
+    plain = _plain(text, names)
+    built = by_app or any(block.get("type") != "rich_text" for block in objects(blocks))
+    if plain and not built:
+        return plain
+    of_blocks = _plain(_of_blocks(blocks, names), names)
+    return plain if plain and {*_words(of_blocks)} <= {*_words(plain)} else of_blocks or plain
+
+
+def _is_share(box: _Object) -> bool:
+    return bool(box.get("is_share") or box.get("is_msg_unfurl"))
+
+
+def _passed_on(box: _Object, names: Mapping[str, str]) -> str:
+    """A message that somebody passes on or links to, quoted with who wrote it: `> Ben: I am late`."""
+    held = [one["message"] for one in objects(box.get("message_blocks")) if isinstance(one.get("message"), Mapping)]
+    blocks = [block for message in held for block in objects(message.get("blocks"))]
+    text = _shown(_stripped(box.get("text")), blocks, names, by_app=False)
+    if not text:
+        text = _FALLBACK_HEAD.sub("", _plain(_fallback(box), names), count=1)
+    author = names.get(str(box.get("author_id"))) or box.get("author_name") or box.get("author_subname")
+    return "\n".join(f"> {line}" for line in f"{author}: {text}".split("\n")) if text and author else text
+
+
+def _of_box(box: _Object, names: Mapping[str, str], before: list[str]) -> Iterator[str]:
+    """The words in a box of an app, but none that stand before it already: many have the same words in both."""
+    known = [_words(piece) for piece in before]
+    parts = [_stripped(box.get(key)) for key in ("pretext", "author_name", "title", "text")]
+    parts += [
+        f"{field.get('title') or ''}: {field.get('value') or ''}".strip(": ") for field in objects(box.get("fields"))
+    ]
+    parts = [_plain(part, names) for part in (*parts, _of_blocks(box.get("blocks"), names)) if part]
+    parts = parts or [_plain(_fallback(box), names)]
+    if _words(" ".join(parts)) in known:
+        return
+    for part in parts:
+        if part and _words(part) not in known:
+            known.append(_words(part))
+            yield part
+
+
+def _fallback(box: _Object) -> str:
+    return _stripped(box.get("fallback")).replace(_NO_PREVIEW, "").strip()
+
+
+def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
+    """The words in Block Kit's blocks, which may be nested."""
+    parts = []
+    for block in objects(blocks):
+        kind, text = block.get("type"), block.get("text")
+        if kind == "link":
+            parts.append(str(text or block.get("url") or ""))
+        elif kind == "emoji":
+            parts.append(f":{block.get('name')}:")
+        elif kind in _NAMED:
+            sign, key = _NAMED[kind]
+            name = str(block.get(key) or "")
+            parts.append(sign + names.get(name, name))
+        elif isinstance(text, str):
+            parts.append(text)
+        elif isinstance(text, Mapping):
+            parts.append(str(text.get("text") or ""))
+        rows = block.get("rows")
+        about = [one for one in (block.get("title"), block.get("description")) if isinstance(one, Mapping)]
+        inner = (block.get("elements"), block.get("fields"), *(rows if isinstance(rows, list) else ()))
+        parts += [_of_blocks(part, names) for part in (about, *(() if kind in ("actions", "image") else inner))]
+    runs = any(block.get("type") in ("text", "link", "emoji", *_NAMED) for block in objects(blocks))
+    return ("" if runs else " ").join(part for part in parts if part)
+
+
+def _plain(text: str, names: Mapping[str, str]) -> str:
+    """`text` with mentions, channels and links as people see them."""
+
+    def shown(match: re.Match[str]) -> str:
+        kind, what, label = match.groups()
+        if kind == "@":
+            return "@" + names.get(what, label or what)
+        if kind == "#":
+            return "#" + (label or names.get(what, what))
+        if kind == "!":
+            what = what.split("^")[-1 if what.startswith("subteam") else 0]
+            return label or "@" + names.get(what, what)
+        return label or what.removeprefix("mailto:")
+
+    text = _MARK.sub(shown, text)
+    for escaped, plain in _ENTITIES:
+        text = text.replace(escaped, plain)
+    return text
