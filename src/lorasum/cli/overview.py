@@ -139,16 +139,9 @@ def clean(
     reporter, machine = ConsoleReporter(quiet), local()
     ledger = Ledger(warn=reporter.warn)
     planned = plan_clean(ledger, machine, names or (), age, models)
-    if dry_run and as_json:
-        render.show(CleanResult.of(planned, dry_run), as_json)
-        return
-    if dry_run:
-        for one in planned:
-            render.text(f"would delete {one}")
-        return
-    if planned and not yes:
+    if not dry_run and not yes:
         confirm("Delete that?", [f"delete {one}" for one in planned])
-    result = clean(ledger, machine, reporter, planned) if planned else CleanResult.of(())
+    result = CleanResult.of(planned, dry_run) if dry_run else clean(ledger, machine, reporter, planned)
     render.show(result, as_json)
 
 

@@ -150,5 +150,7 @@ def _(result: ReportResult) -> RenderableType:
 
 @body.register
 def _(result: CleanResult) -> RenderableType:
+    if result.dry_run:
+        return Group(*(Text(f"would delete {one}", no_wrap=True) for one in result.folders))
     lines = [Text.assemble(("  deleted ", "green"), str(one)) for one in result.folders]
     return Group(headline("cleaned", "this disk", f"{on_disk(result.bytes)} freed"), *lines)
