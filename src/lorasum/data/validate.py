@@ -23,8 +23,8 @@ _WHOLE_FILE = {
     "not a JSON object": 'write each row as an object, such as {"dialogue": "Ana: hi", "summary": "Ana greets."}',
 }
 """What to do about a file, by the reason why all its rows are unusable."""
-_MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>"))
-"""What spreadsheets and pandas write for a missing text, in lower case."""
+_MISSING = frozenset(("nan", "none", "null", "n/a", "#n/a", "na", "<na>", "\\n"))
+"""What spreadsheets, pandas and databases (`\\N`) write for a missing text, in lower case."""
 _LOOKED_AT = 100  # rows whose messages are searched for speakers
 _LONGEST_MISSING = 20  # characters, white space around it included
 

@@ -4,7 +4,7 @@ other sign between the mapped columns."""
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import Any
 
@@ -22,6 +22,7 @@ _TITLES = 10  # lines that may stand above the header
 _LONGEST_HEADER = 100_000  # characters
 _ESCAPE = re.compile(r"\\([\\\"])")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_NAME = re.compile(r"[\w .-]{,40}")
 _RULE = re.compile(r" *(?::?-{2,}:? *)?")  # a cell of the line below the header of a Markdown table
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's own first line
 
@@ -42,21 +43,24 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
             raise DataError(f"{reading.name} is JSON", "call it .json or .jsonl")
         lines = _Lines(text)
         delimiter = _delimiter(reading, lines)
+        lines.mend = _mending(file, delimiter)
         spaced = _is_spaced(lines, delimiter)
-        lines.escaped = _has_escaped_quotes(file, delimiter)
         quotes = _quotes(lines, file, delimiter)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced, **quotes)
         header: list[str] = []
         for place, fields in _records(reading, file, lines, reader):
             if isinstance(fields, Rejected):
                 yield place, fields
-            elif not header:
-                header = _as_names(fields)
-                needed_columns(reading.name, header, reading.columns)
-            elif fields[-1].strip() in header and sorted(names := _as_names(fields)) == sorted(header):
-                same = "ignored" if names == header else "the columns of the rows below it stand in its order"
-                reading.say(reading.name, f"its header is in it again: {same}")  # of files that were joined
+            elif not header or _is_header(fields, header, reading.columns):
+                names = _as_names(fields)
+                if header:  # of files that were joined
+                    same = "ignored" if names == header else "the columns of the rows below it stand in its order"
+                    reading.say(reading.name, f"its header is in it again: {same}")
+                needed_columns(reading.name, names, reading.columns)
                 header = names
+            elif all(map(_RULE.fullmatch, fields)) and (delimiter == "|" or all(fields)):
+                if delimiter != "|":  # as in Markdown
+                    reading.say(reading.name, "a line of dashes in it is ignored")
             else:
                 yield place, _row(header, fields, delimiter)
 
@@ -64,8 +68,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
 def _records(
     reading: Reading, file: Opened, lines: "_Lines", reader: Iterator[list[str]]
 ) -> Iterator[tuple[str, list[str] | Rejected]]:
-    """The fields of each record with its place. Empty lines, a spreadsheet's rows of empty cells, and the line below a
-    Markdown table's header are none."""
+    """The fields of each record with its place. Empty lines and a spreadsheet's rows of empty cells are none."""
     while True:
         place = f"{reading.name}:{lines.number + 1}"
         if (lines.number + 1) % TICK_ROWS == 0:
@@ -82,7 +85,7 @@ def _records(
             continue
         if fields is None:
             return
-        if any(map(str.strip, fields)) and not all(map(_RULE.fullmatch, fields)):
+        if any(map(str.strip, fields)):
             yield place, fields
 
 
@@ -90,11 +93,12 @@ class _Lines:
     """The lines of a stream, with the number of lines read. A line that is longer than a row may be is not kept.
 
     Attributes:
-        escaped: whether a quote in a field is written `\\"`, and not twice.
+        mend: makes a line one of CSV.
     """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text, self.number, self.escaped = text, 0, False
+        self._text, self.number = text, 0
+        self.mend: Callable[[str], str] = str
         self._ahead: list[str] = []
 
     def __iter__(self) -> "_Lines":
@@ -109,7 +113,7 @@ class _Lines:
             while (rest := self._text.readline(LONGEST_ROW)) and rest[-1] not in "\r\n":
                 pass
             raise _TooLong
-        return _unescaped(line) if self.escaped else line
+        return self.mend(line)
 
     def peek(self, count: int = 1) -> list[str]:
         """The next lines, without moving past them."""
@@ -147,7 +151,7 @@ def _is_spaced(lines: _Lines, delimiter: str) -> bool:
         return True
 
     def first_records(skipping: bool) -> list[list[str]]:
-        ahead = (lines.peek(count)[-1] for count in range(1, _LINES_AHEAD))
+        ahead = (lines.mend(lines.peek(count)[-1]) for count in range(1, _LINES_AHEAD))
         reader = csv.reader(
             takewhile(lambda line: 0 < len(line) < _LONGEST_HEADER, ahead),
             strict=True,
@@ -168,7 +172,7 @@ def _quotes(lines: _Lines, file: Opened, delimiter: str) -> dict[str, Any]:
     """How fields are quoted, for csv.reader: by `"` as a rule, by `'`, or not at all, as in some files of tabs."""
     if _has_single_quotes(lines, delimiter):
         return {"quotechar": "'"}
-    if delimiter == "\t" and not lines.escaped and _has_bare_quotes(file):
+    if delimiter == "\t" and lines.mend is str and _has_bare_quotes(file):
         return {"quoting": csv.QUOTE_NONE}
     return {}
 
@@ -238,14 +242,30 @@ def _names(header: str, delimiter: str) -> list[str]:
         return []
 
 
+def _is_header(fields: list[str], header: Sequence[str], columns: Columns) -> bool:
+    """Whether a record is the header again, perhaps of another file with other columns."""
+    if columns.dialogue not in fields and fields[-1].strip() not in header:
+        return False
+    names = _as_names(fields)
+    mapped = {columns.dialogue, *columns.summaries} <= {*names} and all(map(_NAME.fullmatch, names))
+    return mapped or sorted(names) == sorted(header)
+
+
 def _as_names(fields: Sequence[str]) -> list[str]:
     return [name.strip().strip("\ufeff\u200b\u2060").strip() for name in fields]
 
 
-def _has_escaped_quotes(file: Opened, delimiter: str) -> bool:
-    """Whether the file is CSV only if `\\"` is a quote inside of a field."""
+def _mending(file: Opened, delimiter: str) -> Callable[[str], str]:
+    """What makes a line one of CSV, if the file is none as it is: a quote inside of a field may be written `\\"`, and
+    blanks may stand behind a field's last quote."""
+    blanks = re.compile(rf'" +(?={re.escape(delimiter)}|[\r\n]|\Z)')
+
+    def trimmed(line: str) -> str:
+        return blanks.sub('"', line)
+
     text = file.head.decode("utf-8", "replace")
-    return '\\"' in text and not _is_csv(text, file, delimiter) and _is_csv(_unescaped(text), file, delimiter)
+    ways = (str, _unescaped, trimmed, lambda line: trimmed(_unescaped(line)))
+    return next((way for way in ways if _is_csv(way(text), file, delimiter)), str)
 
 
 def _is_csv(text: str, file: Opened, delimiter: str) -> bool:
