@@ -16,7 +16,7 @@ from lorasum.formatting import counted
 from lorasum.system.files import STDIN, or_stdin
 from lorasum.system.paths import doc
 
-_ONE = {"notices": "notice"}
+_ONE = {"notices": "notice", "empty files": "empty file"}
 
 
 def given_dialogue(text: str | None, file: Path | None, run: RunContext) -> str:

@@ -261,14 +261,38 @@ def test_other_files_and_empty_days_of_an_export_are_passed_over(tmp_path: Path)
             "2024-06-05_file.json": {"a": 1},
         },
     )
-    assert read_folder(ops).dialogue == "U01: Release is at 16:00"
+    (ops / "2024-06-06.json").touch()
+    chat = read_folder(ops)
+    assert (chat.dialogue, chat.left_out) == ("U01: Release is at 16:00", {"empty files": 3})
+
+
+@pytest.mark.parametrize(
+    "day",
+    [
+        json.dumps(message("no", 1700080000)) + "\n" + json.dumps(message("wait", 1700080001)) + "\n",
+        json.dumps({"ok": True, "messages": [message("no", 1700080000), message("wait", 1700080001)]}),
+        json.dumps([None, {"id": "F0", "title": "Notes"}, message("no", 1700080000), message("wait", 1700080001)]),
+    ],
+)
+def test_a_day_may_be_written_in_other_ways(day: str, tmp_path: Path) -> None:
+    """Lines as export tools write them, an answer of conversations.history, and a canvas among messages."""
+    ops = channel(
+        tmp_path / "ops", {"2024-06-03.json": [message("now?")], "users.json": [{"id": "U01", "name": "ana"}]}
+    )
+    (ops / "2024-06-04.json").write_text(day, encoding="utf-8")
+    assert read_folder(ops).dialogue == "ana: now?\nana: no\nana: wait"
+    assert read_path(ops / "2024-06-04.json").dialogue == "ana: no\nana: wait"
 
 
 def test_a_folder_that_is_no_channel_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no 2024-06-03\.json of Slack"):
         read_folder(tmp_path)
-    channel(tmp_path / "ops", {"2024-06-03.json": [1]})
-    with pytest.raises(ValueError, match=r"2024-06-03\.json holds no Slack messages"):
+    for day in ([1], [message("hi"), {"user": "U02", "text": "no time"}], {"messages": "x"}, {"a": 1}):
+        channel(tmp_path / "ops", {"2024-06-03.json": day, "2024-06-04.json": [message("hi")]})
+        with pytest.raises(ValueError, match=r"2024-06-03\.json holds no Slack messages, or other text beside them"):
+            read_folder(tmp_path / "ops")
+    (tmp_path / "ops" / "2024-06-03.json").write_text(json.dumps([message("hi")])[:-9], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"2024-06-03\.json is not JSON in UTF-8"):
         read_folder(tmp_path / "ops")
     channel(tmp_path / "general", {"2024-06-03.json": []})
     with pytest.raises(ValueError, match=r"holds 2 channels: give the folder of one \(general, ops\)"):

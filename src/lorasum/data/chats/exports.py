@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import zipfile
 from collections.abc import Sequence
@@ -14,16 +13,14 @@ from lorasum.data.chats.app_json import NoChatError, export_in, read_export, rea
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.discord import read_discord_text
 from lorasum.data.chats.messages import are_broken, dialogue_of
-from lorasum.data.chats.slack import is_slack, read_slack
+from lorasum.data.chats.slack_days import is_day, read_days, read_json_file, slack_in
 from lorasum.data.chats.transcripts import read_transcript
 from lorasum.data.chats.whatsapp.export import read_whatsapp
-from lorasum.data.chats.written import with_plain_breaks, written
-from lorasum.data.files.opening import encoding_of, other_than_text
+from lorasum.data.chats.written import HEAD, decoded, with_plain_breaks, written
+from lorasum.data.files.opening import other_than_text
 from lorasum.formatting import listing
 
 _LARGEST = 200_000_000  # bytes of a chat in a .zip: anything larger is not a chat, and may be a zip bomb
-_HEAD = 2**16  # bytes by which another type is recognised
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def read_chat(text: str, how: Messages | None = None) -> Chat:
@@ -80,11 +77,11 @@ def read_bytes(content: bytes, how: Messages | None = None) -> Chat:
         NoChatError: it is JSON, or a .zip, without a chat in it, or of another type, such as a web page.
     """
     if content.startswith(b"PK\x03\x04"):
-        text = _decoded(_chat_in_zip(content))
+        text = decoded(_chat_in_zip(content))
         return read_whatsapp(text, sure=True) or read_chat(text, how)
-    if other := other_than_text(content[:_HEAD]):
+    if other := other_than_text(content[:HEAD]):
         raise NoChatError(f"it is {other[0]}, and no chat")
-    return read_chat(_decoded(content), how)
+    return read_chat(decoded(content), how)
 
 
 def read_path(path: Path, how: Messages | None = None) -> Chat:
@@ -97,10 +94,10 @@ def read_path(path: Path, how: Messages | None = None) -> Chat:
     if path.is_dir():
         return read_folder(path, how)
     content = path.read_bytes()
-    if path.suffix == ".json" and _DAY.fullmatch(path.stem) and is_slack(day := written(_decoded(content))):
-        return read_slack(day, _users(path.parent))
+    if is_day(path) and slack_in(written(decoded(content))):
+        return read_days([path])
     if path.suffix.lower() in (".csv", ".tsv"):
-        return _read_table(_decoded(content), how)
+        return _read_table(decoded(content), how)
     return read_bytes(content, how)
 
 
@@ -127,12 +124,12 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
     texts = _whatsapp_texts([file.name for file in folder.glob("*.txt")])
     if len(texts) == 1:
         return read_path(folder / texts[0], how)
-    parts = [_read_json(part) for part in folder.glob("message_*.json")]
+    parts = [read_json_file(part) for part in folder.glob("message_*.json")]
     if parts and all(isinstance(part, dict) and isinstance(part.get("messages"), list) for part in parts):
         return read_json({**parts[0], "messages": [one for part in parts for one in part["messages"]]}, how)
-    days = sorted(day for day in folder.glob("*.json") if _DAY.fullmatch(day.stem))
+    days = sorted(day for day in folder.glob("*.json") if is_day(day))
     if not days:
-        channels = sorted({day.parent for day in folder.glob("*/*.json") if _DAY.fullmatch(day.stem)})
+        channels = sorted({day.parent for day in folder.glob("*/*.json") if is_day(day)})
         if len(channels) == 1:
             return read_folder(channels[0], how)
         if channels:
@@ -142,33 +139,7 @@ def read_folder(folder: Path, how: Messages | None = None) -> Chat:
             "it holds no 2024-06-03.json of Slack, result.json of Telegram, message_1.json of Messenger, "
             "or .txt file of WhatsApp"
         )
-    messages: list[Any] = []
-    for day in days:
-        read = _read_json(day)
-        if read and not is_slack(read):
-            raise ValueError(f"{day.name} holds no Slack messages")
-        messages += read or ()
-    return read_slack(messages, _users(folder))
-
-
-def _users(channel: Path) -> list[Any]:
-    """The users of a Slack export: users.json beside the channel's folder or in it, of an export or of the API."""
-    files = (folder / name for folder in (channel, channel.parent) for name in ("users.json", "org_users.json"))
-    known = [_read_json(file) for file in files if file.is_file()]
-    lists = (users.get("members") if isinstance(users, dict) else users for users in known)
-    return [user for users in lists if isinstance(users, list) for user in users]
-
-
-def _decoded(content: bytes) -> str:
-    encoding = encoding_of(content[:_HEAD], whole=len(content) <= _HEAD)
-    return content.decode(encoding if encoding.startswith("utf") else "utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not JSON in UTF-8 ({error})") from error
+    return read_days(days)
 
 
 def _whatsapp_texts(names: Sequence[str]) -> list[str]:

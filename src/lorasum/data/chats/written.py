@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lorasum.data.files.opening import encoding_of
+
+HEAD = 2**16  # bytes by which another type and an encoding are recognised
 _LONGEST_LITERAL = 1_000_000  # characters; Python's parser takes a hundred times as much memory
 
 
@@ -35,6 +38,16 @@ def written(text: str) -> Any:
         return written(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return _one_after_another(text) or _literal(text) or _unescaped(text)
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file in UTF-8 or UTF-16.
+
+    Raises:
+        UnicodeDecodeError: it is text in another encoding.
+    """
+    encoding = encoding_of(content[:HEAD], whole=len(content) <= HEAD)
+    return content.decode(encoding if encoding.startswith("utf") else "utf-8")
 
 
 def _printed_bytes(text: str) -> Any:
