@@ -122,7 +122,7 @@ def test_a_folder_with_train_and_test_files_gives_both_splits() -> None:
     assert load_config(RUN).name == "chats", "a run is not named after a split"
 
 
-@pytest.mark.parametrize("names", [("a.jsonl",), ("a.jsonl", "b.jsonl"), ("train-1.jsonl", "train-2.jsonl")])
+@pytest.mark.parametrize("names", [("a.jsonl",), ("a.jsonl", "b.jsonl"), ("train-1.jsonl", "x.jsonl")])
 def test_a_folder_without_test_files_is_not_its_own_test(names: tuple[str, ...]) -> None:
     for name in names:
         write(f"chats/{name}", [{"dialogue": a, "summary": b} for a, b in CHATS])
@@ -135,11 +135,28 @@ def test_folders_and_files_named_by_their_split_are_separated() -> None:
     write("all/train/a.jsonl", rows)
     write("all/validation/b.jsonl", rows[:2])
     write("all/train_2/c.jsonl", rows[:2])
-    data = written(["all"]).data
-    assert data.test == str(Path("all/validation").resolve())
-    assert data.train == [str(Path("all", name).resolve()) for name in ("train", "train_2")]
+    Path("all/test").mkdir()
+    Path("all/.train_old").mkdir()
+    result = init(["all"], RUN, InitOptions())
+    data = load_config(RUN).data
+    assert (data.train, data.test, result.data.files) == (*[str(Path("all").resolve())] * 2, ("a.jsonl", "c.jsonl"))
     init([write("my-test.jsonl", rows[:2]), write("my-train.jsonl", rows)], RUN, InitOptions(), force=True)
     assert load_config(RUN).data.test == str(Path("my-test.jsonl").resolve())
+    init([write("qa/QATest.jsonl", rows[:2]), write("qa/QATrain.jsonl", rows)], RUN, InitOptions(), force=True)
+    assert load_config(RUN).data.train == str(Path("qa/QATrain.jsonl").resolve())
+
+
+@pytest.mark.parametrize("stray", ["", "notes.jsonl"])
+def test_a_stray_folder_test_beside_chats_stops_nothing(stray: str) -> None:
+    rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
+    write("all/chats.jsonl", rows)
+    Path("all/test").mkdir()
+    if stray:
+        write(f"all/test/{stray}", rows[:1])
+    result = init(["all"], RUN, InitOptions())
+    assert (load_config(RUN).data.test_fraction, result.data.files) == (0.2, ("chats.jsonl",))
+    said = "all has a folder test for data.test, and chats.jsonl beside it"
+    assert (said in RUN.read_text(encoding="utf-8")) == bool(stray)
 
 
 def test_a_date_is_no_summary() -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lorasum.config.loader import load_config
 from lorasum.config.new_file import as_argument, check_is_free, check_name, run_name, write_config, write_new
 from lorasum.config.schema import Config, is_folder
 from lorasum.data.files.splits import split_of
-from lorasum.data.look import NoColumnsError, find_splits, look
+from lorasum.data.look import NoColumnsError, SplitPaths, find_splits, look
 from lorasum.data.records import Look
 from lorasum.errors import LorasumError
 from lorasum.formatting import counted
@@ -80,7 +80,7 @@ def init(
         data, options = _asked(ask, options)
     splits = find_splits(list(data))
     seen = _look(splits.train, options, ask)
-    choices = _choices(output, seen, splits.train, options.test or splits.test, options)
+    choices = _choices(output, seen, replace(splits, test=options.test or splits.test), options)
     write_config(output, write_draft(as_argument(output), choices))
     config = load_config(output)  # what was written must be read by every other verb
     file, model = as_argument(output), next(str(one.value) for one in choices if one.key == "model.id")
@@ -166,9 +166,8 @@ def _look(train: str | list[str], options: InitOptions, ask: Ask | None) -> Look
         return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({names})", last)))
 
 
-def _choices(
-    output: Path, seen: Look, train: str | list[str], test: str | list[str] | None, options: InitOptions
-) -> list[Choice]:
+def _choices(output: Path, seen: Look, splits: SplitPaths, options: InitOptions) -> list[Choice]:
+    train, test = splits.train, splits.test
     backend, why_backend = (options.backend, "As asked for.") if options.backend else _choose_backend()
     longest = _tokens(seen.longest_example_characters, seen.language) + _QUESTION_TOKENS
     context, model = _context(options.model), options.model or _MODEL
@@ -185,7 +184,7 @@ def _choices(
         Choice("model.revision", _REVISION if model == _MODEL else None),
         Choice("data.train", _relative(output, train), _seen(seen)),
         Choice("data.test", test and _relative(output, test), _BY_NAMES if test == train else ""),
-        Choice("data.test_fraction", None if test else _fraction(seen.examples)),
+        Choice("data.test_fraction", None if test else _fraction(seen.examples), splits.why),
         Choice("data.columns", None if columns == Columns() else columns.model_dump(), _why_columns(seen, options)),
         Choice("data.max_length", length, _why_length(seen.longest_example_characters, longest, length)),
         Choice("data.too_long", "drop" if longest > length else None),

@@ -12,10 +12,10 @@ from typing import Any
 from lorasum.config.data import Columns, DataConfig
 from lorasum.data.chats.messages import looks_like_messages, messages_in
 from lorasum.data.files.reading import unticked
-from lorasum.data.files.splits import of_split, split_of
+from lorasum.data.files.splits import of_split, splits_of
 from lorasum.data.records import Example, Look
 from lorasum.data.rows import KNOWN
-from lorasum.data.sources import FileList, FileSource, Source, open_sources
+from lorasum.data.sources import Source, files_of, open_files
 from lorasum.data.tally import Rejected, Row
 from lorasum.data.validate import Files, check
 from lorasum.errors import DataError
@@ -48,10 +48,11 @@ _SAID = re.compile(r"^[^\n:]{1,40}: ?\S", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class SplitPaths:
-    """The files of the splits; `test` is None if nothing tells which rows are for testing."""
+    """The files of the splits; `test` is None if nothing tells which rows are for testing, and `why` may say more."""
 
     train: str | list[str]
     test: str | list[str] | None
+    why: str = ""
 
 
 class NoColumnsError(DataError):
@@ -74,21 +75,20 @@ def find_splits(given: Sequence[str]) -> SplitPaths:
         DataError: none is of a known type.
     """
     if len(given) > 1:
-        kinds = {path: split_of(Path(path).name) for path in given}
-        test = of_split(kinds, "test")
-        train = [path for path in given if kinds[path] in ("train", None)]
+        kinds = splits_of(Path(path).name for path in given)
+        of_path = {path: kinds[Path(path).name] for path in given}
+        test = of_split(of_path, "test")
+        train = [path for path in given if of_path[path] in ("train", None)]
         return SplitPaths(_one_or_many(train), _one_or_many(test)) if train and test else SplitPaths(list(given), None)
     [path] = given
-    folder = Path(path)
-    if not folder.is_dir():
-        return SplitPaths(path, None)
-    inner = {one.name: split_of(one.name) for one in sorted(folder.iterdir()) if one.is_dir()}
-    train, test = of_split(inner, "train"), of_split(inner, "test")
-    if train and test and not (folder / "dataset_dict.json").is_file():
-        return SplitPaths(*(_one_or_many([str(folder / name) for name in names]) for names in (train, test)))
-    sources = open_sources(DataConfig(train=path, test=path))
-    of_train, of_test = ([file.path for file in _files(source)] for source in sources.values())
-    return SplitPaths(path, path if of_train != of_test else None)
+    data = DataConfig(train=path, test=path)
+    of_train = open_files(path, "train", data)
+    try:
+        of_test = open_files(path, "test", data)
+    except DataError as error:
+        return SplitPaths(path, None, error.message)
+    same = [file.path for file in files_of(of_train)] == [file.path for file in files_of(of_test)]
+    return SplitPaths(path, None if same else path)
 
 
 def look(train: str | list[str], columns: Columns | None = None) -> Look:
@@ -116,7 +116,7 @@ def look(train: str | list[str], columns: Columns | None = None) -> Look:
     if not seen.lengths:
         raise DataError(f"{source.name} has no usable row" + (f"; first: {seen.first}" if seen.first else ""), _GIVE)
     return Look(
-        files=tuple(file.name for file in _files(source)),
+        files=tuple(file.name for file in files_of(source)),
         dialogue_column=columns.dialogue,
         summary_column=columns.summaries[0],
         others=others,
@@ -249,13 +249,7 @@ def _rows(train: str | list[str], columns: Columns) -> Iterator[tuple[str, Row]]
 
 
 def _source(train: str | list[str], columns: Columns) -> Source:
-    return open_sources(DataConfig(train=train, test=train, columns=columns))["train"]
-
-
-def _files(source: Source) -> tuple[FileSource, ...]:
-    if isinstance(source, FileList):
-        return source.files
-    return (source,) if isinstance(source, FileSource) else ()
+    return open_files(train, "train", DataConfig(train=train, test=train, columns=columns))
 
 
 def _one_or_many(paths: list[str]) -> str | list[str]:

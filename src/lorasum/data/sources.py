@@ -10,12 +10,21 @@ from typing import Protocol
 
 from lorasum.config.data import Columns, DataConfig
 from lorasum.data.files.digests import digests
-from lorasum.data.files.folders import CARD_TELLS, card_tells_splits, files_in, holds_rows, some, without_links_out
+from lorasum.data.files.folders import (
+    CARD_TELLS,
+    card_tells_splits,
+    chosen_files,
+    files_in,
+    holds_rows,
+    some,
+    without_descriptions,
+    without_links_out,
+)
 from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, known_types, read_rows
 from lorasum.data.files.reading import Reading, Tick, unsaid
 from lorasum.data.files.s3 import S3Login, S3Object, download, find_objects
-from lorasum.data.files.splits import Split, of_split, split_of
+from lorasum.data.files.splits import Split, of_split, splits_of
 from lorasum.data.fraction import Division, Fraction
 from lorasum.data.hub_source import HubSource
 from lorasum.data.tally import Row
@@ -24,7 +33,7 @@ from lorasum.models.hub import hub_commit
 from lorasum.system.paths import doc
 
 _ENVIRONMENT = S3Login()
-__all__ = ["FileList", "FileSource", "Source", "Split", "open_sources", "whole_name"]
+__all__ = ["FileList", "FileSource", "Source", "Split", "files_of", "open_files", "open_sources", "whole_name"]
 
 
 class Source(Protocol):
@@ -76,9 +85,9 @@ def open_sources(
         sources["test"] = hub(data.dataset, data.subset, data.test_split)
     else:
         if data.train:
-            sources["train"] = _files(data.train, "train", data, say, login)
+            sources["train"] = open_files(data.train, "train", data, say, login)
         if data.test:
-            sources["test"] = _files(data.test, "test", data, say, login)
+            sources["test"] = open_files(data.test, "test", data, say, login)
         _tell_of_same_files(sources, say)
     if data.test_fraction is not None:
         division = Division(sources["train"], data)
@@ -88,10 +97,22 @@ def open_sources(
 
 
 def _tell_of_same_files(sources: Mapping[Split, Source], say: Say) -> None:
-    """Say that both splits are the same files. One file may be a try, and a JSON document may hold both splits."""
-    files = [{one.path for one in source.files} for source in sources.values() if isinstance(source, FileList)]
-    if len(files) == 2 and files[0] == files[1] and {file_type(path) for path in files[0]} != {".json"}:
-        say("data.test", f"has the same {len(files[0])} files as data.train: name others, or set data.test_fraction")
+    """Say which files both splits have. One file may be a try, and a JSON document may hold both splits."""
+    files = [{one.path for one in files_of(source)} for source in sources.values()]
+    if len(files) < 2 or max(map(len, files)) < 2:
+        return
+    if both := [path.name for path in files[0] & files[1] if file_type(path) != ".json"]:
+        what = (
+            f"the same {len(files[0])} files as data.train" if files[0] == files[1] else f"{some(both)} of data.train"
+        )
+        say("data.test", f"has {what}: name others, or set data.test_fraction")
+
+
+def files_of(source: Source) -> "tuple[FileSource, ...]":
+    """The files that a source is; none of a hub dataset or a fraction."""
+    if isinstance(source, FileList):
+        return source.files
+    return (source,) if isinstance(source, FileSource) else ()
 
 
 def whole_name(source: Source) -> str:
@@ -99,29 +120,35 @@ def whole_name(source: Source) -> str:
     return source.division.whole.name if isinstance(source, Fraction) else source.name
 
 
-def _files(
-    given: str | Sequence[str], split: Split, data: DataConfig, say: Say, login: S3Login
+def open_files(
+    given: str | Sequence[str], split: Split, data: DataConfig, say: Say = unsaid, login: S3Login = _ENVIRONMENT
 ) -> "FileSource | FileList":
+    """The files of a split, as `open_sources` opens them."""
     speakers = tuple(data.messages.speakers)
     parts: list[FileSource] = []
     for address in [given] if isinstance(given, str) else given:
         if address.startswith("s3://"):
             parts += [
-                FileSource(one.local, data.columns, split, one, speakers) for one in _objects(address, split, login)
+                FileSource(one.local, data.columns, split, one, speakers)
+                for one in _objects(address, split, say, login)
             ]
         else:
             parts += [FileSource(file, data.columns, split, None, speakers) for file in _paths(address, split, say)]
     return parts[0] if len(parts) == 1 else FileList(tuple(parts))
 
 
-def _objects(address: str, split: Split, login: S3Login) -> list[S3Object]:
+def _objects(address: str, split: Split, say: Say, login: S3Login) -> list[S3Object]:
     """The objects of an address: one itself, those of a folder, or those of a pattern."""
     objects = find_objects(address, lambda path: file_type(path) is not None and holds_rows(path.name), login)
     if not objects:
         raise DataError(f"data.{split}: there is nothing of a known type at {address}", f"use {known_types()}")
     for one in objects:
         _check_type(Path(one.key), split)
-    return objects
+    if has_magic(address) or f"s3://{objects[0].bucket}/{objects[0].key}" == address:
+        return objects
+    names = without_descriptions([Path(one.key).name for one in objects], (), Path(address).name, say)
+    chosen = chosen_files(names, split, address, say)
+    return [one for one in objects if Path(one.key).name in chosen]
 
 
 def _paths(given: str, split: Split, say: Say) -> list[Path]:
@@ -166,7 +193,8 @@ def _use(folder: Path, split: Split) -> str:
     if card_tells_splits(folder):
         return CARD_TELLS
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and holds_rows(path.name))
-    likely = [*of_split({name: split_of(name) for name in folders}, split), *folders]
+    splits = splits_of(folders)
+    likely = [*of_split(splits, split), *(name for name in folders if splits[name] is None)]
     return f"name one of its folders, such as {folder / likely[0]}" if likely else f"use {known_types()}"
 
 

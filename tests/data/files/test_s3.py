@@ -47,6 +47,24 @@ def test_an_object_a_folder_and_a_pattern_are_read(bucket: str) -> None:
     assert found("s3://chats/*/[b-z].jsonl") == ["b.jsonl:1"]
 
 
+def test_the_names_of_objects_tell_their_splits(bucket: str) -> None:
+    for number, key in enumerate(("train.jsonl", "test.jsonl", "extra.jsonl"), 3):
+        put(f"named/{key}", number)
+    client().put_object(Bucket="chats", Key="day/metadata.json", Body=b'{"title": "Chats"}')
+    said: list[str] = []
+    data = DataConfig(train="s3://chats/named/", test="s3://chats/named")
+    sources = open_sources(data, lambda name, text: said.append(f"{name}: {text}"))
+    assert [(split, source.name) for split, source in sources.items()] == [
+        ("train", "train.jsonl"),
+        ("test", "test.jsonl"),
+    ]
+    assert said[0].startswith(
+        "named: took train.jsonl for data.train, and left extra.jsonl, test.jsonl; name extra.jsonl"
+    )
+    assert found("s3://chats/named/*.jsonl") == ["extra.jsonl:1", "test.jsonl:1", "train.jsonl:1"]
+    assert found("s3://chats/day") == ["a.jsonl:1", "b.jsonl:1"]
+
+
 def test_an_object_is_fetched_once_and_again_when_it_has_changed(bucket: str, tmp_path: Path) -> None:
     uri = "s3://chats/day/a.jsonl"
     source = open_sources(DataConfig(train=uri, test=uri))["train"]

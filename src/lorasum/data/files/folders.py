@@ -5,7 +5,7 @@ hold none.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from lorasum.config.draft import SCHEMA
 from lorasum.data.chats.written import objects
 from lorasum.data.files.opening import Say
-from lorasum.data.files.splits import Split, of_split, own_or_all, split_of
+from lorasum.data.files.splits import Split, is_alone, of_split, own_or_all, split_of, splits_of
 from lorasum.errors import DataError
 from lorasum.formatting import listing
 from lorasum.system.files import links_out
@@ -35,16 +35,16 @@ def holds_rows(name: str) -> bool:
 def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: Say) -> list[Path]:
     """The files of `folder` that hold the rows of `split`, in the order of their names.
 
-    If all files are named by splits, such as train-00000-of-00002.parquet, and not all by one, the names decide. So do
-    the names of folders, if there are no files and all folders with files are named by splits.
-    Links that lead out of the folder are skipped.
+    Where one of the files is named by the training split, or all by splits, such as train-00000-of-00002.parquet, the
+    names decide. So do the names of folders, if there are no files. Links that lead out of the folder are skipped.
 
     Args:
         is_known: whether a file's type is known.
         say: called with what was skipped.
 
     Raises:
-        DataError: a folder is named by the split, and files beside it are not; or the folder cannot be read.
+        DataError: the names tell that no file or folder is of `split`, or that a folder is, and files beside it are
+            not; or the folder cannot be read.
     """
     try:
         if (folder / "dataset_dict.json").is_file():
@@ -57,39 +57,87 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
         raise DataError(f"cannot read {folder}: {error.strerror}", "check the folder and its permissions") from error
     files = [path for path in entries if path.is_file() and holds_rows(path.name) and is_known(path)]
     files = without_links_out(files, folder, say)
-    folders = {path.name: split_of(path.name) for path in entries if path.is_dir() and holds_rows(path.name)}
-    full = [name for name in folders if _holds_files(folder / name, is_known)]
-    files = _without_descriptions(files, full, folder, say)
-    if files:
-        _check_below(full, files, split, folder, say)
-        return _named(files, split, folder, say)
+    folders = [path.name for path in entries if path.is_dir() and holds_rows(path.name)]
+    splits = splits_of([*(path.name for path in files), *folders])
+    below = [name for name in folders if (name == "data" or splits[name]) and _holds_files(folder / name, is_known)]
+    names = without_descriptions([path.name for path in files], below, folder.name, say)
+    if names:
+        _check_below(below, {name: splits[name] for name in (*names, *below)}, split, folder, say)
+        chosen = chosen_files(names, split, str(folder), say)
+        if len(chosen) == len(names) > 1 and card_tells_splits(folder):
+            say(folder.name, f"took all files for data.{split}: {CARD_TELLS}")
+        return [folder / name for name in chosen]
     if (folder / "data").is_dir():  # a clone from the hub
         return files_in(folder / "data", split, is_known, say)
-    chosen = of_split(folders, split) if all(folders[name] for name in full) else []
-    if not any(folders.values()) and len(holding := [one for one in folders if _holds(folder / one, is_known)]) == 1:
-        chosen = holding  # a clone with one configuration
-        say(folder.name, f"took its only folder with data, {chosen[0]}")
-    _tell(chosen, folders, split, folder, say)
-    parts = without_links_out([folder / name for name in chosen], folder, say)
+    parts = _chosen_folders({name: splits[name] for name in folders}, split, folder, is_known, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
 
 
-def _without_descriptions(files: list[Path], full: Sequence[str], folder: Path, say: Say) -> list[Path]:
-    """`files` without JSON that describes the others, such as labels.json beside train.csv and test.csv.
+def _chosen_folders(
+    splits: Mapping[str, str | None], split: Split, folder: Path, is_known: Callable[[Path], bool], say: Say
+) -> list[Path]:
+    """The folders in `folder` that are of `split`, or its only one; none where others may be of it too.
 
     Args:
-        full: the folders that hold files of a known type.
+        splits: by the names of the folders.
     """
-    stray = [path for path in files if path.suffix == ".json" and not split_of(path.name)]
-    rest = [path for path in files if path not in stray]
-    kinds = {split_of(path.name) for path in rest}
-    if None in kinds or len(kinds) < 2 or any(path.suffix == ".json" for path in rest):
-        stray = [path for path in stray if path.stem in _MAY_DESCRIBE]
-    others = len(files) > len(stray) or any(name == "data" or split_of(name) for name in full)
-    if not stray or not others:
-        return files
-    say(folder.name, f"left {some(path.name for path in stray)}, which may describe the data; name it to read it")
-    return [path for path in files if path not in stray]
+    named = {name: kind for name, kind in splits.items() if kind and any(map(is_known, (folder / name).rglob("*")))}
+    unnamed = [name for name, kind in splits.items() if not kind and _holds_files(folder / name, is_known)]
+    chosen: list[str] = []
+    if "train" in named.values() or any(map(is_alone, named)) or not unnamed:
+        chosen = of_split(named, split)
+    holding = [name for name, kind in splits.items() if not kind and _holds(folder / name, is_known)]
+    if not named and len(holding) == 1:  # a clone with one configuration
+        chosen = holding
+        say(folder.name, f"took its only folder with data, {chosen[0]}")
+    _tell(chosen, splits, split, folder.name, say, unnamed)
+    return without_links_out([folder / name for name in chosen], folder, say)
+
+
+def chosen_files(names: Sequence[str], split: Split, folder: str, say: Say) -> list[str]:
+    """The names of a folder's files that are of `split`; all of them where their names do not tell.
+
+    They tell where all are named by splits, one is named by the training split, or one is just a split's name.
+
+    Args:
+        folder: its path or address.
+
+    Raises:
+        DataError: they tell that none is of `split`.
+    """
+    splits, where = splits_of(names), Path(folder).name
+    unnamed = [name for name, kind in splits.items() if kind is None]
+    told = not unnamed or "train" in splits.values() or any(map(is_alone, names))
+    chosen = of_split(splits, split) or (unnamed if split == "train" else [])
+    if told and chosen:
+        _tell(chosen, splits, split, where, say, unnamed)
+        return chosen
+    if told and (split == "test" or len({*splits.values()}) > 1):
+        instead = ", or set data.test_fraction in its place" if split == "test" else ""
+        raise DataError(
+            f"{folder} has no files for data.{split}; it has {some(names)}",
+            f"name those to read in data.{split}{instead}",
+        )
+    if any(splits.values()):
+        others = [name for name, kind in splits.items() if kind not in (None, split)]
+        too = f", {some(others)} too" if others else ""
+        why = f": {some(unnamed)} has no split in its name" if unnamed else ""
+        say(where, f"took all files for data.{split}{too}{why}")
+    return list(names)
+
+
+def without_descriptions(names: Sequence[str], below: Sequence[str], where: str, say: Say) -> list[str]:
+    """The names of a folder's files without those that describe the others, such as metadata.json beside chats.jsonl.
+
+    Args:
+        below: the folders there that may hold rows.
+        where: the folder's name, for messages.
+    """
+    stray = [name for name in names if name.removesuffix(".json") in _MAY_DESCRIBE]
+    if not stray or not (len(names) > len(stray) or below):
+        return list(names)
+    say(where, f"left {some(stray)}, which may describe the data; name it to read it")
+    return [name for name in names if name not in stray]
 
 
 def _holds_files(folder: Path, is_known: Callable[[Path], bool]) -> bool:
@@ -107,19 +155,19 @@ def _holds(folder: Path, is_known: Callable[[Path], bool]) -> bool:
     return False
 
 
-def _check_below(full: Sequence[str], files: Sequence[Path], split: Split, folder: Path, say: Say) -> None:
-    """Tell of folders that may hold rows beside `files`.
+def _check_below(below: Sequence[str], splits: Mapping[str, str | None], split: Split, folder: Path, say: Say) -> None:
+    """Tell of the folders `below`, which may hold rows, beside files.
 
     Args:
-        full: the folders that hold files of a known type.
+        splits: by the names of both.
 
     Raises:
-        DataError: one of them is named by `split`, and none of the files is.
+        DataError: one of the folders is named by `split`, and none of the files is.
     """
-    below = [name for name in full if name == "data" or split_of(name)]
-    named = of_split({name: split_of(name) for name in below}, split)
-    if named and not of_split({path.name: split_of(path.name) for path in files}, split):
-        what = f"has a folder {named[0]} for data.{split}, and {some(path.name for path in files)} beside it"
+    files = {name: kind for name, kind in splits.items() if name not in below}
+    named = of_split({name: splits[name] for name in below}, split)
+    if named and not of_split(files, split):
+        what = f"has a folder {named[0]} for data.{split}, and {some(files)} beside it"
         raise DataError(f"{folder} {what}", f"name one of them, such as {folder / named[0]}, in data.{split}")
     if below:
         say(folder.name, f"took its files, and left the folder {some(below)}, which holds files of a known type too")
@@ -133,19 +181,27 @@ def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Pat
     return [path for path in files if path not in out]
 
 
-def _tell(chosen: Collection[str], names: Iterable[str], split: Split, folder: Path, say: Say) -> None:
-    """Say which names of a folder were taken, if any were left."""
+def _tell(
+    chosen: Collection[str], names: Iterable[str], split: Split, where: str, say: Say, readable: Collection[str] = ()
+) -> None:
+    """Say which names of a folder were taken, if any were left.
+
+    Args:
+        readable: names of no split that can be read too.
+    """
     if chosen and (others := set(names).difference(chosen)):
-        say(folder.name, f"took {some(chosen)} for data.{split}, and left {some(others)}")
+        unnamed = others.intersection(readable)
+        too = f"; name {some(unnamed)} in data.{split} to read {'it' if len(unnamed) == 1 else 'them'} too"
+        say(where, f"took {some(chosen)} for data.{split}, and left {some(others)}{too if unnamed else ''}")
 
 
 def _saved_splits(folder: Path, split: Split, say: Say) -> list[Path]:
     """The folders of a split in what DatasetDict.save_to_disk wrote."""
     names = _strings(_described(folder / "dataset_dict.json").get("splits"))
-    chosen = own_or_all(of_split({name: split_of(name) for name in names}, split))
+    chosen = own_or_all(of_split(splits_of(names), split))
     if not chosen:
         raise DataError(f"{folder} has no {split} split; it has {', '.join(names)}", "name the folder of one of them")
-    _tell(chosen, names, split, folder, say)
+    _tell(chosen, names, split, folder.name, say)
     return [folder / name for name in chosen]
 
 
@@ -174,23 +230,6 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _strings(values: Any) -> list[str]:
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
-
-
-def _named(files: Sequence[Path], split: Split, folder: Path, say: Say) -> list[Path]:
-    """The files named by `split` if the names tell splits apart, and else all files."""
-    by_split = {path.name: split_of(path.name) for path in files}
-    kinds = set(by_split.values())
-    if None in kinds and len(kinds) > 1:
-        others = [name for name, kind in by_split.items() if kind not in (None, split)]
-        too = f", {some(others)} too" if others else ""
-        unnamed = some(name for name, kind in by_split.items() if kind is None)
-        say(folder.name, f"took all files for data.{split}{too}: {unnamed} has no split in its name")
-    if None in kinds or len(kinds) < 2 or not (chosen := of_split(by_split, split)):
-        if len(files) > 1 and card_tells_splits(folder):
-            say(folder.name, f"took all files for data.{split}: {CARD_TELLS}")
-        return list(files)
-    _tell(chosen, by_split, split, folder, say)
-    return [path for path in files if path.name in chosen]
 
 
 CARD_TELLS = "README.md there says which files belong to which split: name them in data.train and data.test"

@@ -1,24 +1,63 @@
-"""Recognises splits by their names: `train-00000-of-00002.parquet` and `trainset2` are of the training split."""
+"""Recognises splits by their names: `train-00000-of-00002.parquet`, and QATrain beside QATest."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 Split = Literal["train", "test"]
 
 _KINDS = {
-    "train": ("train", "training"),
-    "test": ("test", "testing", "eval", "evaluation", "holdout", "heldout"),
-    "validation": ("validation", "validate", "valid", "val", "dev"),
+    "train": "train(?:ing)?",
+    "test": "test(?:ing)?|eval(?:uation)?|h[eo]ld[-_ ]?out",
+    "validation": "valid(?:ation|ate)?|val|dev",
 }
-_NAMES = "|".join(name for names in _KINDS.values() for name in names)
-_NAME = re.compile(rf"(?<![a-z])({_NAMES})(?:set|data)?(?![a-z])", re.IGNORECASE)  # not testCases, salesTraining
+_WORD = f"(?:{'|'.join(f'(?P<{kind}>{words})' for kind, words in _KINDS.items())})"
+_NAME = re.compile(rf"(?<![a-z]){_WORD}(?:set|data)?(?![a-z])", re.IGNORECASE)  # not testCases, salesTraining
+_SHARD = r"(?:[-_. ]?\d+)*(?:-of-\d+(?:-[0-9a-f]+)?)?"
+_ALONE = re.compile(rf"{_WORD}(?:set|data)?{_SHARD}", re.IGNORECASE)
+_TESTS = re.compile(rf"tests{_SHARD}", re.IGNORECASE)
+_IN_PAIRS = re.compile(rf"{_WORD}(?!er|ed|s(?![a-z]))")  # not testers, who are no split of trainers
+_SUFFIXES = re.compile(r"(?:\.[a-z]+)?(?:\.(?:gz|zst|bz2|xz))?\Z", re.IGNORECASE)
 
 
 def split_of(name: str) -> str | None:
     """`train`, `test` or `validation`, by the hub's rules for file names; None if the name tells no split."""
     match = _NAME.search(name)
-    return next((kind for kind, names in _KINDS.items() if match[1].lower() in names), None) if match else None
+    return match.lastgroup if match else None
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str | None]:
+    """The split of each name, where it is certain with the other names: theirs too are QATest and QATrain, and `tests`
+    beside a name of the training split.
+    """
+    splits = {name: split_of(name) for name in names}
+    splits |= _pairs(splits)
+    if "train" in splits.values():
+        splits |= {name: "test" for name in splits if _TESTS.fullmatch(_bare(name))}
+    return splits
+
+
+def _pairs(names: Collection[str]) -> dict[str, str | None]:
+    """The splits of names that become equal where one has `train` in the place of the other's `test` or `dev`."""
+    by_bare: dict[str, list[str]] = {}
+    for name in names:
+        by_bare.setdefault(_bare(name).lower(), []).append(name)
+    pairs: dict[str, str | None] = {}
+    for bare, tests in by_bare.items():
+        for match in _IN_PAIRS.finditer(bare):
+            for train in ("train", "training") if match.lastgroup != "train" else ():
+                if trains := by_bare.get(f"{bare[: match.start()]}{train}{bare[match.end() :]}"):
+                    pairs |= dict.fromkeys(trains, "train") | dict.fromkeys(tests, match.lastgroup)
+    return pairs
+
+
+def is_alone(name: str) -> bool:
+    """Whether a name is just a split's, with a number or a date at most: `test-2024.jsonl`, not `dev-chats.jsonl`."""
+    return bool(_ALONE.fullmatch(_bare(name)))
+
+
+def _bare(name: str) -> str:
+    return _SUFFIXES.sub("", name, count=1)
 
 
 def of_split(names: Mapping[str, str | None], split: Split) -> list[str]:
