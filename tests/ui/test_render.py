@@ -311,6 +311,8 @@ def test_status_shows_the_price_of_what_runs_and_the_cost_of_the_rest(capsys: py
     so_far = ["$2.03", "$6.10", "so", "far"]
     assert shown == [so_far, ["$6.10"], ["<$0.01"], ["unknown"], so_far]
     assert ["done, kept warm" in row for row in rows] == [False] * 4 + [True]
+    render.show(StatusResult((ended,)))
+    assert capsys.readouterr().out.splitlines()[0].split()[-2:] == ["(UTC)", "cost"], "nothing runs, at no price"
 
 
 def test_the_cost_of_a_fleet_that_may_have_grown_is_the_least(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,23 +29,13 @@ def _(result: StatusResult) -> RenderableType:
         look = "`lorasum status --rebuild` with a config records what runs without a record"
         return Group(*done, Text(f"{_nothing_on_record(result.run)}; {look}"))
     costs = any(resource.usd_per_hour != 0 for resource in result.resources)
-    ends = any(resource.may_run and resource.expires_at for resource in result.resources)
-    progress = any(resource.progress for resource in result.resources)
-    more = [
-        *(["progress"] if progress else []),
-        *(["ends (UTC)"] if ends else []),
-        *(["$/h", "cost"] if costs else []),
-    ]
     elsewhere = any(resource.backend != "local" for resource in result.resources)
-    where = ["backend"] if elsewhere else []
-    table = Rows("run", "what", "name", "state", *where, "since (UTC)", *more, wraps=("state", "progress"))
-    for resource in result.resources:
-        more_cells: list[str | Text] = [
-            *([_progress(resource)] if progress else []),
-            *([_end(resource)] if ends else []),
-            *(_costs(resource) if costs else []),
-        ]
-        table.add(*_status_row(resource, elsewhere), *more_cells)
+    columns = ("run", "what", "name", "state", "backend", "since (UTC)", "progress", "ends (UTC)", "$/h", "cost")
+    table = Rows(*columns, wraps=("state", "progress"))
+    for one in result.resources:
+        where = one.backend if elsewhere else ""
+        cells = (one.run, one.kind.replace("_", " "), one.name, _state(one), where, _minute(one.updated_at))
+        table.add(*cells, _progress(one), _end(one), *(_costs(one) if costs else ("", "")))
     not_asked = sorted({resource.backend for resource in result.resources if not resource.asked})
     hint = Text(f"as recorded, not asked: {', '.join(not_asked)}", style="dim")
     below = (*_addresses(result.resources), *_reasons(result.resources))
@@ -105,7 +95,7 @@ def _costs(resource: ResourceStatus) -> tuple[str, str]:
     return (dollars(resource.usd_per_hour), f"{usd} so far") if resource.may_run else ("", usd)
 
 
-def _status_row(resource: ResourceStatus, elsewhere: bool) -> list[str | Text]:
+def _state(resource: ResourceStatus) -> Text:
     styles = {
         "live": "bold green",
         "failed": "red",
@@ -118,9 +108,7 @@ def _status_row(resource: ResourceStatus, elsewhere: bool) -> list[str | Text]:
         state.append(", kept warm", style="bold green")
     if resource.adapters:
         state.append(f", serves {', '.join(resource.adapters)}")
-    since = _minute(resource.updated_at)
-    where = [resource.backend] if elsewhere else []
-    return [resource.run, resource.kind.replace("_", " "), resource.name, state, *where, since]
+    return state
 
 
 def _minute(time: str) -> str:

@@ -81,7 +81,7 @@ class Marked:
 
 
 class Rows:
-    """A table, whose columns after the first hold numbers unless the first has a name.
+    """A table without its empty columns. Those after the first hold numbers unless the first has a name.
 
     Where a terminal is too narrow for it, each row is shown as names and values, so that no name is broken in two.
 
@@ -105,19 +105,26 @@ class Rows:
             yield Text.assemble((self._columns[0], "dim"), " " if self._columns[0] else "", cells[0])
             yield Facts(dict(zip(self._columns[1:], cells[1:], strict=True)))
 
+    @property
+    def _filled(self) -> list[tuple[int, str]]:
+        return [
+            (place, name) for place, name in enumerate(self._columns) if any(cells[place] for cells, _ in self._rows)
+        ]
+
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-        for place, column in enumerate(self._columns):
+        filled = self._filled
+        for place, column in filled:
             right = column in self._numbers or (place > 0 and not self._columns[0])
             table.add_column(column, justify="right" if right else "left", no_wrap=column not in self._wraps)
         for cells, style in self._rows:
-            table.add_row(*cells, style=style)
+            table.add_row(*(cells[place] for place, _ in filled), style=style)
         return table
 
     def _least_width(self, console: Console, options: ConsoleOptions) -> int:
         """What the table needs: its cells in one line each, or their longest words, and a space between columns."""
         unbounded, least = options.update(width=_UNBOUNDED), -1
-        for place, column in enumerate(self._columns):
+        for place, column in self._filled:
             cells = [Text(column), *(cells[place] for cells, _ in self._rows)]
             sizes = [Measurement.get(console, unbounded, cell) for cell in cells]
             least += 2 + max(size.minimum if column in self._wraps else size.maximum for size in sizes)

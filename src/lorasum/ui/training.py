@@ -193,7 +193,7 @@ def _room(room: Room | None, unit: int, name: str) -> str:
 def _options(options: Sequence[InstanceOption]) -> Rows:
     """The types to choose from: what they have, whether the training fits, and what they cost."""
     timed = any(one.training_seconds is not None or one.band for one in options)
-    numbers = ["$/h", *(["time", "$"] if timed else []), "endpoint $/h", "a day", "30 days"]
+    numbers = ("$/h", "time", "$", "endpoint $/h", "a day", "30 days")
     table = Rows("instance", "GPU, GiB", "fits", *numbers, numbers=numbers)
     for one in options:
         gpus = f"{one.gpus} × " if one.gpus > 1 else ""
@@ -204,7 +204,7 @@ def _options(options: Sequence[InstanceOption]) -> Rows:
             f"{gpus}{one.gpu_bytes // _GIB}" if one.gpu_bytes else "?",
             fits,
             _usd(one.usd_per_hour),
-            *(_time_and_cost(one) if timed else []),
+            *(_time_and_cost(one) if timed else ("", "")),
             *_endpoint(one),
         )
     return table
@@ -278,7 +278,7 @@ def _endpoint_price(hour: float | None) -> str:
 def _(result: SweepResult) -> RenderableType:
     keys = list(dict.fromkeys(key for one in result.trials for key in one.values))
     paid = any(one.usd != 0 for one in result.trials)
-    table = Rows("trial", *keys, result.metric, "state", "evaluations", *(["cost"] if paid else []), wraps=("state",))
+    table = Rows("trial", *keys, result.metric, "state", "evaluations", "cost", wraps=("state",))
     styles = {"done": "green", "failed": "red", "live": "bold green"}
     for one in result.trials:
         value = "–" if one.value is None else f"{one.value:.4g}"
@@ -287,7 +287,7 @@ def _(result: SweepResult) -> RenderableType:
             state.append(f": {one.reason}")
         name = Text(one.run, style="bold" if one.run == result.best else "")
         tried = [str(one.values.get(key, "")) for key in keys]
-        table.add(name, *tried, value, state, str(one.evaluations), *([dollars(one.usd)] if paid else []))
+        table.add(name, *tried, value, state, str(one.evaluations), dollars(one.usd) if paid else "")
     title = f"{len(result.trials)} trials" + (f", {duration(result.seconds)}" if result.seconds else "")
     verb, title = ("swept", title) if result.page else ("sweep of", f"{title}, nothing was started")
     return Group(headline(verb, result.run, title), table, Facts({"page": result.page or ""}))
