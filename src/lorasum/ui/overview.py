@@ -132,8 +132,8 @@ def _(result: RunsResult) -> RenderableType:
 @body.register
 def _(result: ReportResult) -> RenderableType:
     what = f"{result.run} beside {result.compared_with}" if result.compared_with else result.run
-    missing = {"missing": "\n".join(result.missing)} if result.missing else {}
-    return Group(headline("reported", what, "one file, which loads nothing"), Facts({"page": result.page, **missing}))
+    rows = {"page": result.page, "missing": "\n".join(result.missing)}
+    return Group(headline("reported", what, "one file, which loads nothing"), Facts(rows))
 
 
 @body.register

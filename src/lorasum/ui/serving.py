@@ -32,10 +32,15 @@ _FAILURES_SHOWN = 20  # rows; --json has them all
 
 @body.register
 def _(result: DeployResult) -> RenderableType:
-    rows = {"endpoint": result.endpoint, "address": result.location, "serves": result.artifact, "of job": result.job}
-    rows |= {"adapters": ", ".join(result.adapters)} if result.adapters else {}
     itself = "it ends by itself" if result.ends_itself else "it does NOT end by itself: `lorasum teardown` deletes it"
-    rows |= {"runs": f"{_until(result.expires_at, result.max_usd)}; {itself}"} if result.expires_at else {}
+    rows = {
+        "endpoint": result.endpoint,
+        "address": result.location,
+        "serves": result.artifact,
+        "of job": result.job,
+        "adapters": ", ".join(result.adapters),
+        "runs": f"{_until(result.expires_at, result.max_usd)}; {itself}" if result.expires_at else "",
+    }
     title = "already in service" if result.reused else duration(result.seconds)
     return Group(headline("deployed", result.run, title), Facts(rows))
 
@@ -81,7 +86,7 @@ def _scores(result: EvaluateResult) -> list[RenderableType]:
         table.add(name, *figures, f"{scores.faithful.mean:.0%}", style="bold" if name == TUNED else "")
     title = f"{counted(result.examples, 'test dialogue')} in {result.language}, {duration(result.seconds)}"
     lines = [Marked(Text("  "), _comparison(one, result.examples)) for one in result.comparisons]
-    rows = {"entailed": _entailed(result.scores), "all summaries": result.summaries} | _judge(result.judge)
+    rows = {"entailed": _entailed(result.scores), "all summaries": result.summaries, "judge": _judge(result.judge)}
     return [headline("evaluated", result.run, title), table, *lines, Facts(rows)]
 
 
@@ -107,17 +112,17 @@ def _comparison(comparison: Comparison, dialogues: int) -> str:
     return f"{about}no difference that {counted(dialogues, 'dialogue')} can show{many}"
 
 
-def _judge(judge: JudgeFigures | None) -> dict[str, str]:
+def _judge(judge: JudgeFigures | None) -> str:
     if judge is None:
-        return {}
+        return ""
     if not judge.judged:
-        return {"judge": f"{judge.model} has judged nothing"}
+        return f"{judge.model} has judged nothing"
     marks = f"faithfulness {judge.faithfulness:.1f}, coverage {judge.coverage:.1f}, conciseness {judge.conciseness:.1f}"
     compared = judge.better_than_base + judge.worse_than_base + judge.as_good_as_base
-    against = f"; better than the base model in {judge.better_than_base} of {compared}" if compared else ""
-    against += f", worse in {judge.worse_than_base}" if compared else ""
+    better, worse = judge.better_than_base, judge.worse_than_base
+    against = f"; better than the base model in {better} of {compared}, worse in {worse}" if compared else ""
     cost = f", {dollars(judge.usd)}" if judge.usd else ""
-    return {"judge": f"{marks} of 5 over {judge.judged} summaries by {judge.model}{against}{cost}"}
+    return f"{marks} of 5 over {judge.judged} summaries by {judge.model}{against}{cost}"
 
 
 def _worst(result: EvaluateResult) -> list[RenderableType]:

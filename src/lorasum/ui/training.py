@@ -60,27 +60,22 @@ def _(result: TranslatedResult) -> RenderableType:
 @body.register
 def _(result: PrepareResult) -> RenderableType:
     manifest = result.manifest
+    splits = manifest.splits.values()
     table = Rows("", *manifest.splits)
-    for row, values in {
-        "examples": [f"{split.examples:,}" for split in manifest.splits.values()],
-        "packs": [f"{split.packs:,}" for split in manifest.splits.values()],
-        "tokens": [f"{split.tokens:,}" for split in manifest.splits.values()],
-        "summary tokens": [f"{split.completion_tokens:,}" for split in manifest.splits.values()],
-        "longest example": [
-            length(split.longest_example_tokens, split.longest_at) for split in manifest.splits.values()
-        ],
-        "shortest example": [
-            length(split.shortest_example_tokens, split.shortest_at) for split in manifest.splits.values()
-        ],
-        "packs filled": [f"{split.fill:.0%}" for split in manifest.splits.values()],
-    }.items():
-        table.add(row, *values)
+    table.add("examples", *(f"{one.examples:,}" for one in splits))
+    table.add("packs", *(f"{one.packs:,}" for one in splits))
+    table.add("tokens", *(f"{one.tokens:,}" for one in splits))
+    table.add("summary tokens", *(f"{one.completion_tokens:,}" for one in splits))
+    table.add("longest example", *(length(one.longest_example_tokens, one.longest_at) for one in splits))
+    table.add("shortest example", *(length(one.shortest_example_tokens, one.shortest_at) for one in splits))
+    table.add("packs filled", *(f"{one.fill:.0%}" for one in splits))
     rows = {
         "dataset": result.dataset,
         "tokenizer": manifest.tokenizer,
         "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.dropped.items() if count),
+        "rows left out are in": result.rejected or "",
+        "report": result.page or "",
     }
-    rows |= {"rows left out are in": result.rejected or "", "report": result.page or ""}
     same = f"nothing has changed: same sources, template, tokenizer and settings as {manifest.fingerprint}"
     title = same if result.reused else duration(result.seconds)
     pictures = [
@@ -159,13 +154,7 @@ def _(result: PlanResult) -> RenderableType:
         "main memory": _room(result.host, _GIB, "GiB"),
         "disk": _room(result.disk, _GB, "GB"),
     }
-    lines = [
-        Marked(
-            mark(check),
-            f"{check.what}: {check.found}{f' → {check.fix}' if check.fix else ''}",
-        )
-        for check in result.checks
-    ]
+    lines = [Marked(mark(one), f"{one.what}: {one.found}{f' → {one.fix}' if one.fix else ''}") for one in result.checks]
     table = [_options(result.instances)] if result.instances else []
     return Group(headline("plan of", result.run, "nothing was started"), Facts(rows), *lines, *table)
 
