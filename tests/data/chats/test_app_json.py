@@ -221,6 +221,8 @@ def test_types_of_discord_that_nobody_writes_are_notices(kind: object) -> None:
     [
         {"forwardedMessage": {"content": "four"}},
         {"message_snapshots": [{"message": {"content": "four"}}]},
+        {"message_snapshots": [{"message": {"content": "", "embeds": [{"description": "four"}]}}]},
+        {"type": 21, "referenced_message": {"content": "four", "author": {"username": "otto"}}},
         {"embeds": [{"fields": [{"name": "chairs", "value": "4"}]}]},
         {"components": [{"type": 17, "components": [{"type": 10, "content": "four"}]}]},
         {"type": "THREAD_STARTER_MESSAGE", "content": "four"},
@@ -230,6 +232,63 @@ def test_types_of_discord_that_nobody_writes_are_notices(kind: object) -> None:
 def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) -> None:
     sent = {"type": 0, "timestamp": "2024", "author": {"username": "otto"}, "content": "", **passed_on}
     assert read_json([sent]).dialogue in ("otto: four", "otto: chairs: 4")
+
+
+CI = {"name": "ci", "isBot": True}
+BUILD = {"title": "Build 7", "url": "https://ci/7", "description": "failed", "author": {"name": "ben"}}
+PREVIEW = {"title": "X", "url": "https://x.org", "description": "a page"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "line"),
+    [
+        ({"content": "Alert", "author": CI, "embeds": [BUILD]}, "ci: Alert ben Build 7 failed"),
+        ({"content": "at https://ci.org", "author": CI, "embeds": [BUILD]}, "ci: at https://ci.org ben Build 7 failed"),
+        ({"content": "up", "author": {"username": "ci", "bot": True}, "embeds": [{"title": "up"}]}, "ci: up"),
+        ({"content": "see https://x.org", "author": CI, "embeds": [PREVIEW]}, "ci: see https://x.org"),
+        ({"content": "see https://x.org", "embeds": [PREVIEW]}, "otto: see https://x.org"),
+        ({"content": "[X](x)", "embeds": [PREVIEW | {"type": "article"}]}, "otto: [X](x)"),
+        ({"content": "look", "forwardedMessage": {"content": "I quit"}}, "otto: look I quit"),
+        ({"content": "vote", "poll": {"question": {"text": "Where?"}}}, "otto: vote POLL: Where?"),
+        ({"content": "use </poll new:12>", "type": "Reply"}, "otto: use /poll new"),
+    ],
+)
+def test_what_discord_keeps_beside_a_text_is_read(sent: dict[str, Any], line: str) -> None:
+    """Keys of Discord's message object, and of JsonMessageWriter.cs of DiscordChatExporter."""
+    message = {"type": 0, "timestamp": "2024", "author": {"username": "otto"}, "mentions": [], **sent}
+    assert read_json([message]).dialogue == line
+
+
+def test_discords_data_package_is_refused_for_what_it_leaves_out() -> None:
+    """Its messages.json has what one person wrote, as discord/messages/c1/messages.json of a package."""
+    own = {"ID": 1, "Timestamp": "2024-06-03 10:00:00", "Contents": "hi", "Attachments": ""}
+    with pytest.raises(NoChatError, match=r"what one person wrote: Discord's data package leaves out"):
+        read_json([own])
+
+
+@pytest.mark.parametrize(
+    ("sent", "line"),
+    [
+        ({"text": [{"type": "bold", "text": "Note: "}, "see ", {"type": "link", "text": "x.org"}]}, "Note: see x.org"),
+        ({"text": [{"type": "bold", "text": "un"}, {"type": "italic", "text": "real"}]}, "unreal"),
+        ({"text": [{"type": "bold", "text": "Plan\n"}, "at 9"]}, "Plan\nat 9"),
+        (
+            {"text": "vote", "poll": {"question": "Where?", "answers": [{"text": "Here"}]}},
+            "vote\nPOLL: Where? OPTION: Here",
+        ),
+        (
+            {"todo_list": {"title": ["Ca", {"type": "bold", "text": "mp"}], "answers": [{"text": "tent"}]}},
+            "Camp\n- tent",
+        ),
+        ({"text": "I quit", "forwarded_from": "Ben"}, "> Ben: I quit"),
+        ({"text": "I quit", "forwarded_from": "Ana"}, "I quit"),
+        ({"text": "I quit", "forwarded_from": None, "via_bot": "@x", "edited": "2024-06-03T10:00:00"}, "I quit"),
+    ],
+)
+def test_the_whole_text_of_a_message_in_telegram_is_read(sent: dict[str, Any], line: str) -> None:
+    """Keys as export_output_json.cpp of Telegram Desktop writes them."""
+    message = {"id": 2, "type": "message", "date_unixtime": "1", "from": "Ana", "from_id": "user1", "text": "", **sent}
+    assert read_json({**TELEGRAM, "messages": [message]}).dialogue == f"Ana: {line}"
 
 
 def test_the_own_emoji_of_a_discord_server_are_shown_by_name() -> None:

@@ -83,7 +83,7 @@ who brings chairs?
 :ok: (2)
 
 [6/3/2024 6:02 PM] otto (pinned)
-I bring four
+I bring four, see https://x.org
 [and a table]
 
 [10:30] is better
@@ -113,7 +113,8 @@ Exported 5 message(s)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_what_discordchatexporter_writes_as_text_is_read(end: str) -> None:
     chat = read_bytes(DISCORD.replace("\n", end).encode())
-    expected = "wilma: who brings chairs?\notto: I bring four\n[and a table]\n\n[10:30] is better\nWilma B.: thanks"
+    four = "I bring four, see https://x.org\n[and a table]\n\n[10:30] is better"
+    expected = f"wilma: who brings chairs?\notto: {four}\nWilma B.: thanks"
     assert (chat.dialogue, chat.left_out) == (expected, {"media": 1, "notices": 1})
     row = {"dialogue": DISCORD, "summary": "They bring chairs."}
     assert check(row, Columns()) == Example(expected, "They bring chairs.")
@@ -129,6 +130,49 @@ def test_boxes_and_logs_in_discords_text_are_words() -> None:
         "",
         log,
     ]
+
+
+PASSED_ON = """
+{Forwarded Message}
+I quit
+Originally sent: 6/3/2024 5:00 PM
+
+{Reactions}
+:ok:
+"""
+
+
+def test_boxes_and_what_is_passed_on_in_discords_text_are_read() -> None:
+    """As PlainTextMessageWriter.cs of DiscordChatExporter writes them."""
+    held = DISCORD.replace("\n\n{Attachments}\nhttps://x.org/a.png\n", f"\n{PASSED_ON}")
+    assert "wilma: I quit\n" in read_bytes(held.encode()).dialogue
+    held = DISCORD.replace("thanks", "Alert\n\n{Embed}\nBuild 7\nfailed")
+    assert read_bytes(held.encode()).dialogue.endswith("Wilma B.: Alert Build 7 failed")
+
+
+@pytest.mark.parametrize(
+    ("guild", "words", "notices"),
+    [
+        ("Fair", "Started a thread.", 1),
+        ("Fair", "Removed a recipient.", 1),
+        ("Fair", "Started a call that lasted 1,204 minutes.", 1),
+        ("Direct Messages", "Added otto to the group.", 1),
+        ("Direct Messages", "Changed the channel name: Tents", 1),
+        ("Fair", "Changed the channel name: it was too long", 0),
+        ("Fair", "Added otto to the group.", 0),
+        ("Fair", "Started a thread. Look there.", 0),
+    ],
+)
+def test_discords_notices_are_known_by_their_words(guild: str, words: str, notices: int, tmp_path: Path) -> None:
+    """The sentences of PlainTextMessageExtensions.cs of DiscordChatExporter, which writes CSV and text with them."""
+    held = DISCORD.replace("Guild: Fair", f"Guild: {guild}").replace("thanks", words)
+    chat = read_bytes(held.encode())
+    assert (chat.left_out["notices"], chat.dialogue.count(words)) == (1 + notices, 1 - notices)
+    (tmp_path / "chat.csv").write_text(
+        f'AuthorID,Author,Date,Content\n"1","Ana","2024","{words}"\n"1","Ana","2024","hi"\n'
+    )
+    certain = guild == "Fair" and notices
+    assert read_path(tmp_path / "chat.csv").left_out == ({"notices": 1} if certain else {})
 
 
 def test_discords_text_with_dates_alone_stays_as_it_is() -> None:

@@ -67,6 +67,7 @@ def test_messages_of_several_shapes_become_lines() -> None:
         ({"role": "assistant", "content": None, "audio": {"id": "a1", "transcript": "hi"}}, "assistant: hi"),
         ({"sender": {"id": 7, "profile": {"display_name": "Ana"}}, "text": "hi"}, "Ana: hi"),
         ({"from": "Ana", "text": ["see ", {"type": "link", "text": "x.org"}, "!"]}, "Ana: see x.org!"),
+        ({"from": "Ana", "text": [{"type": "bold", "text": "Note: "}, "see x.org"]}, "Ana: Note: see x.org"),
         ({"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"text": "hi"}]}, "assistant: hi"),
         ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}, {"text": "hi"}]}, "assistant: hi"),
         ({"role": "tool", "name": "track", "content": '{"eta": 5}'}, 'tool: {"eta": 5}'),

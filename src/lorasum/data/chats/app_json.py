@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Messages
+from lorasum.data.chats import discord, telegram
 from lorasum.data.chats.chat import Chat
-from lorasum.data.chats.discord import complete, is_discord, is_written
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import (
     keys_without_speaker,
@@ -23,6 +23,7 @@ from lorasum.formatting import listing
 _KNOWN = "give messages ({role, content}, {sender, text}, …) or an export of Slack, Telegram, Discord or Messenger"
 
 
+_OF_ONE_PERSON = {"ID", "Timestamp", "Contents"}
 _ROW = {"dialogue", "prompt", "instruction", "input", "summary"}
 
 
@@ -58,6 +59,8 @@ def read_json(data: Any, how: Messages | None = None) -> Chat:
         raise NoChatError(str(error)) from error
     if isinstance(data, list) and data and all(isinstance(one, Mapping) and _ROW & set(one) for one in data):
         raise NoChatError(f"it holds {len(data)} rows: give them to --input")
+    if isinstance(data, list) and all(isinstance(one, Mapping) and set(one) >= _OF_ONE_PERSON for one in data) and data:
+        raise NoChatError("it holds what one person wrote: Discord's data package leaves out what others answered")
     raise NoChatError(f"it holds no chat: {_KNOWN}")
 
 
@@ -66,7 +69,7 @@ def export_in(data: Any) -> Export | None:
     if isinstance(data, list):
         if is_slack(data):
             return Export("Slack export", data)
-        if data and all(map(is_discord, data)):
+        if data and all(map(discord.is_discord, data)):
             return Export("Discord export", by_time(data))
         return None
     if not isinstance(data, Mapping):
@@ -92,9 +95,17 @@ def read_export(export: Export, how: Messages) -> Chat:
     if form == "Slack export":
         return read_slack(messages)
     kept = [message for message in messages if not (isinstance(message, Mapping) and _is_no_message(message, form))]
-    lines = lines_of(map(complete, kept), how)
+    lines = lines_of(map(_COMPLETE.get(form, _as_it_is), kept), how)
     left_out = {"notices": len(messages) - len(kept), "media": len(kept) - len(lines)}
     return Chat("\n".join(lines), form, {kind: count for kind, count in left_out.items() if count})
+
+
+def _as_it_is(message: Any) -> Any:
+    return message
+
+
+_COMPLETE = {"Discord export": discord.complete, "Telegram export": telegram.complete}
+"""What brings together the words of a message that an app keeps in several places."""
 
 
 def _chat_in(data: Any) -> Any:
@@ -160,7 +171,7 @@ def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
     if is_notice(message) or message.get("is_unsent") or message.get("isUnsent") or "call_duration" in message:
         return True
     if form == "Discord export":
-        return not is_written(message)
+        return not discord.is_written(message)
     if form == "Messenger export":
         return is_about_the_chat(message)
     return form == "ChatGPT export" and (message.get("recipient", "all") != "all" or _role(message) == "tool")

@@ -11,7 +11,7 @@ from typing import Any
 from lorasum.config.data import Messages
 from lorasum.data.chats.app_json import NoChatError, export_in, read_export, read_json
 from lorasum.data.chats.chat import Chat
-from lorasum.data.chats.discord import read_discord_text
+from lorasum.data.chats.discord_text import messages_in_rows, read_discord_text
 from lorasum.data.chats.messages import are_broken, dialogue_of
 from lorasum.data.chats.slack_days import is_day, read_days, read_json_file, slack_in
 from lorasum.data.chats.transcripts import read_transcript
@@ -107,7 +107,8 @@ def _read_table(text: str, how: Messages | None) -> Chat:
     delimiter = max(",;\t|", key=text.partition("\n")[0].count)
     csv.field_size_limit(_LARGEST)
     rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
-    return read_json([{key: value for key, value in row.items() if isinstance(key, str)} for row in rows], how)
+    rows = [{key: value for key, value in row.items() if isinstance(key, str)} for row in rows]
+    return read_json(messages_in_rows(rows) or rows, how)
 
 
 def read_folder(folder: Path, how: Messages | None = None) -> Chat:

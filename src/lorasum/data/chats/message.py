@@ -157,6 +157,12 @@ def _is_part(value: Any) -> bool:
 _SAID = ("text", "input_text", "output_text")
 
 
+def _with_blanks(piece: Any, text: str) -> str:
+    """The text of a piece with the blanks around it, as they are in its object."""
+    whole = piece.get("text") if isinstance(piece, Mapping) else None
+    return whole if isinstance(whole, str) and whole.strip() == text else text
+
+
 def _text(value: Any, number: int) -> str:
     """A message's text: one piece, or the text pieces of several."""
     if isinstance(value, str):
@@ -168,9 +174,11 @@ def _text(value: Any, number: int) -> str:
         text = text_of(value, number)
         return words_of(text) if value.get("contentType") == "html" else text
     if isinstance(value, list):
-        pieces = [piece if isinstance(piece, str) else _text(piece, number) for piece in value]
         runs = any(isinstance(piece, str) for piece in value) and any(isinstance(piece, Mapping) for piece in value)
-        between = "" if runs else " "  # Telegram cuts a text where a link begins; others list paragraphs
+        pieces = [piece if isinstance(piece, str) else _text(piece, number) for piece in value]
+        if runs:  # Telegram cuts a text where a link begins, with the blanks there; others list paragraphs
+            pieces = [_with_blanks(*both) for both in zip(value, pieces, strict=True)]
+        between = "" if runs else " "
         return mended(between.join(piece for piece in pieces if piece)).strip()
     if value is None or (isinstance(value, float) and value != value):
         return ""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lorasum.data.chats.quoting import quoted
 from lorasum.data.chats.written import objects
 
 _Object = Mapping[str, Any]
@@ -85,7 +86,7 @@ def _passed_on(box: _Object, names: Mapping[str, str]) -> str:
     if not text:
         text = _FALLBACK_HEAD.sub("", _plain(_fallback(box), names), count=1)
     author = names.get(str(box.get("author_id"))) or box.get("author_name") or box.get("author_subname")
-    return "\n".join(f"> {line}" for line in f"{author}: {text}".split("\n")) if text and author else text
+    return quoted(str(author), text) if text and author else text
 
 
 def _of_box(box: _Object, names: Mapping[str, str], before: list[str]) -> Iterator[str]:
