@@ -189,9 +189,45 @@ def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
     assert kept(write(tmp_path / "t.json", json.dumps(beside))) == ROWS[:3]
     by_id = write(tmp_path / "t.json", json.dumps({f"train_{n}": row for n, row in enumerate(ROWS)}))
     assert kept(by_id) == ROWS
+    by_id = write(tmp_path / "t.json", json.dumps({name: ROWS[n] for n, name in enumerate(("train_17", "hotel_3"))}))
+    assert kept(by_id) == ROWS[:2]
     several = write(tmp_path / "s.json", json.dumps({"monday": ROWS, "tuesday": ROWS}))
     with pytest.raises(DataError, match=r"several lists of rows: 'monday', 'tuesday'"):
         kept(several)
+
+
+@pytest.mark.parametrize("form", [list, lambda rows: dict(enumerate(rows))])
+@pytest.mark.parametrize(
+    ("names", "train", "test"),
+    [
+        ("train held_out", 0, 1),
+        ("QATrain QATest", 0, 1),
+        ("train other", 0, None),
+        ("train tests", 0, 1),
+        ("train_full train_small dev", None, 2),
+        ("train_sft test_sft train_gen test_gen", None, None),
+        ("train_fold1 train_fold2 test", None, 2),
+        ("train_v1 train_v2 test", None, 2),
+        ("training training_small eval", 0, 2),
+    ],
+)
+def test_the_keys_of_a_document_tell_its_splits(
+    tmp_path: Path, form: Any, names: str, train: int | None, test: int | None
+) -> None:
+    document = {name: form([row]) for name, row in zip(names.split(), ROWS, strict=False)}
+    path = write(tmp_path / "t.json", json.dumps(document))
+    for split, taken in (("train", train), ("test", test)):
+        said: list[str] = []
+        if taken is None:
+            with pytest.raises(DataError, match=r"t\.json: it holds "):
+                kept(path, split)
+        else:
+            assert kept(path, split, said) == [ROWS[taken]]
+        tells = taken is not None and ("other" in names or (split == "train" and "small" in names))
+        assert (
+            any(text.startswith("t.json: took 'train") and "' for data.train, and left '" in text for text in said)
+            == tells
+        )
 
 
 def test_columns_may_be_keys_of_objects(tmp_path: Path) -> None:
@@ -623,6 +659,10 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
         (("test_small", "train", "test"), ("train",)),
         (("train_1", "train_2", "test"), ("train_1", "train_2")),
         (("train", "validation"), ("train",)),
+        (("train_part1", "train_part2", "test"), ("train_part1", "train_part2")),
+        (("Train", "train_small", "test"), ("Train",)),
+        (("QATrain", "QATest"), ("QATrain",)),
+        (("train", "held_out"), ("train",)),
     ],
 )
 def test_every_split_of_a_kind_in_a_saved_dict_is_read(
@@ -637,6 +677,19 @@ def test_every_split_of_a_kind_in_a_saved_dict_is_read(
     assert kept(tmp_path, "test") == [held[names[-1]]]
     left = ", ".join(sorted({*names} - {*taken}))
     assert said[0] == f"{tmp_path.name}: took {', '.join(taken)} for data.train, and left {left}"
+
+
+@pytest.mark.parametrize(
+    "names", ["train_full train_small", "train_sft train_gen test_sft", "train_fold1 train_fold2", "train_10k train_1k"]
+)
+def test_splits_of_a_saved_dict_that_may_overlap_are_refused(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        save(tmp_path / name, ROWS)
+    write(tmp_path / "dataset_dict.json", json.dumps({"splits": names.split()}))
+    with pytest.raises(DataError, match=r"has several train splits: train_\w+, train_\w+") as caught:
+        kept(tmp_path)
+    assert caught.value.hint == "name the folder of one of them"
+    assert kept(tmp_path / names.split()[0], test=str(tmp_path / names.split()[0])) == ROWS
 
 
 def test_a_clone_from_the_hub_is_read_split_by_split(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from lorasum.config.draft import SCHEMA
 from lorasum.data.chats.written import objects
 from lorasum.data.files.opening import Say
-from lorasum.data.files.splits import Split, is_alone, of_split, own_or_all, split_of, splits_of
+from lorasum.data.files.splits import Split, is_alone, of_split, split_of, splits_of, without_overlap
 from lorasum.errors import DataError
 from lorasum.formatting import listing
 from lorasum.system.files import links_out
@@ -198,9 +198,12 @@ def _tell(
 def _saved_splits(folder: Path, split: Split, say: Say) -> list[Path]:
     """The folders of a split in what DatasetDict.save_to_disk wrote."""
     names = _strings(_described(folder / "dataset_dict.json").get("splits"))
-    chosen = own_or_all(of_split(splits_of(names), split))
-    if not chosen:
+    named = of_split(splits_of(names), split)
+    if not named:
         raise DataError(f"{folder} has no {split} split; it has {', '.join(names)}", "name the folder of one of them")
+    chosen = without_overlap(named)
+    if not chosen:
+        raise DataError(f"{folder} has several {split} splits: {', '.join(named)}", "name the folder of one of them")
     _tell(chosen, names, split, folder.name, say)
     return [folder / name for name in chosen]
 

@@ -7,6 +7,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -128,7 +129,8 @@ def _documents(reading: Reading, file: Opened) -> Iterator[tuple[str, Row]]:
     first = list(islice(rows, 1))
     if first and scanner.is_document and scanner.next_sign() == "" and isinstance(first[0], dict):
         try:
-            rows = iter(rows_of(first.pop(), reading.columns, reading.split))
+            say = partial(reading.say, reading.name)
+            rows = iter(rows_of(first.pop(), reading.columns, reading.split, say))
         except ValueError as error:
             hint = "leave one list of rows in it, each with a dialogue and a summary"
             raise DataError(f"{reading.name}: {error}", hint) from error

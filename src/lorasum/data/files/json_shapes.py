@@ -13,20 +13,27 @@ Pure.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.data import Columns
-from lorasum.data.files.splits import Split, of_split, own_or_all, split_of
+from lorasum.data.files.splits import Split, of_split, splits_of, without_overlap
 
 _NAMES = ("data", "rows", "examples", "items", "records", "results", "dataset", "samples")
 
 
-def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iterable[Any]:
+def _unsaid(text: str) -> None:
+    """A callback for remarks that ignores them."""
+
+
+def rows_of(
+    document: Mapping[str, Any], columns: Columns, split: Split, say: Callable[[str], None] = _unsaid
+) -> Iterable[Any]:
     """The rows of a document.
 
     Args:
         split: the split to take from a document that holds several, such as {"train": […], "test": […]}.
+        say: is told what was left, if it may be of the split too.
 
     Raises:
         ValueError: it holds several lists of rows, and nothing tells which one to take; or its columns have not the
@@ -42,12 +49,13 @@ def rows_of(document: Mapping[str, Any], columns: Columns, split: Split) -> Iter
         return [dict(zip(document["columns"], values, strict=False)) for values in document["data"]]
     tables = {key: value for key, value in document.items() if _is_table(value) and key != columns.dialogue}
     if tables:
-        return _table(tables, columns, split) or [document]
+        return _table(tables, columns, split, say) or [document]
     inner = {key: value for key, value in document.items() if isinstance(value, Mapping)}
-    if inner and all(map(split_of, inner)):
-        splits = {name: list(rows_of(held, columns, split)) for name, held in inner.items()}
+    kinds = splits_of(inner)
+    if "train" in kinds.values() or (inner and all(kinds.values())):
+        splits = {name: list(rows_of(inner[name], columns, split)) for name, kind in kinds.items() if kind}
         if all(rows != [inner[name]] for name, rows in splits.items()):  # `train_17` may be the id of a row
-            return _of_split(splits, split)
+            return _of_split({**inner, **splits}, split, say)
     named = [value for key, value in inner.items() if key in _NAMES]
     if len(named) == 1:
         return rows_of(named[0], columns, split)
@@ -64,22 +72,33 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
-def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split) -> list[Any]:
+def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split, say: Callable[[str], None]) -> list[Any]:
     """The list of rows to take; empty if the lists are not rows but, for example, one row's messages."""
-    if any(map(split_of, tables)):
-        return _of_split(tables, split)
+    if any(splits_of(tables).values()):
+        return _of_split(tables, split, say)
     fitting = [key for key in tables if columns.dialogue in tables[key][0]] or [key for key in tables if key in _NAMES]
     if len(fitting) > 1:
         raise ValueError(f"it holds several lists of rows: {_some(fitting)}")
     return [_unwrapped(row) for row in tables[fitting[0]]] if fitting else []
 
 
-def _of_split(lists: Mapping[str, list[Any]], split: Split) -> list[Any]:
-    """The rows of a split, in lists that are named by splits: `train` alone, or `train_1` and `train_2`."""
-    chosen = of_split({name: split_of(name) for name in lists}, split)
-    if not chosen:
+def _of_split(lists: Mapping[str, Any], split: Split, say: Callable[[str], None]) -> list[Any]:
+    """The rows of a split, in lists that are named by splits: `train` alone, or `train_1` and `train_2`.
+
+    Raises:
+        ValueError: none is of the split, or several are that may hold the same rows.
+    """
+    kinds = splits_of(lists)
+    named = of_split(kinds, split)
+    if not named:
         raise ValueError(f"it holds {_some(lists)}, and no {split} rows")
-    return [row for name in own_or_all(chosen) for row in lists[name]]
+    chosen = without_overlap(named)
+    if not chosen:
+        raise ValueError(f"it holds {_some(named)}, which may have the same rows")
+    if left := [name for name in lists if name not in chosen and kinds[name] in (None, kinds[chosen[0]])]:
+        own = "write what is left to a file of its own to read it too"
+        say(f"took {_some(chosen)} for data.{split}, and left {_some(left)}; {own}")
+    return [row for name in chosen for row in lists[name]]
 
 
 def _unwrapped(row: Mapping[str, Any]) -> Any:

@@ -16,6 +16,8 @@ _NAME = re.compile(rf"(?<![a-z]){_WORD}(?:set|data)?(?![a-z])", re.IGNORECASE)  
 _SHARD = r"(?:[-_. ]?\d+)*(?:-of-\d+(?:-[0-9a-f]+)?)?"
 _ALONE = re.compile(rf"{_WORD}(?:set|data)?{_SHARD}", re.IGNORECASE)
 _TESTS = re.compile(rf"tests{_SHARD}", re.IGNORECASE)
+_OWN = re.compile(rf"{_WORD}(?:set|data)?", re.IGNORECASE)
+_PART = re.compile(rf"(?P<whole>.*{_WORD}(?:set|data)?)[-_. ]?(?:part[-_. ]?)?\d+(?:-of-\d+)?", re.IGNORECASE)
 _IN_PAIRS = re.compile(rf"{_WORD}(?!er|ed|s(?![a-z]))")  # not testers, who are no split of trainers
 _SUFFIXES = re.compile(r"(?:\.[a-z]+)?(?:\.(?:gz|zst|bz2|xz))?\Z", re.IGNORECASE)
 
@@ -68,7 +70,12 @@ def of_split(names: Mapping[str, str | None], split: Split) -> list[str]:
     return []
 
 
-def own_or_all(names: Sequence[str]) -> list[str]:
-    """Of names of one split those that are just its name, and else all: `train` without `train_small`, but `train_1`
-    and `train_2`."""
-    return [name for name in names if name == split_of(name)] or list(names)
+def without_overlap(names: Sequence[str]) -> list[str]:
+    """Of names of one split the one that is just its name, such as `train` beside `train_small`; else all, if only the
+    number of a part tells them apart, such as `train_1` and `train_2`. Empty where several may hold the same rows.
+    """
+    own = [name for name in names if name == split_of(name)] or [name for name in names if _OWN.fullmatch(name)]
+    if len(own) == 1 or len(names) == 1:
+        return own or list(names)
+    wholes = {part["whole"] if (part := _PART.fullmatch(name)) else None for name in names}
+    return list(names) if len(wholes) == 1 and None not in wholes else []
