@@ -86,6 +86,12 @@ HEADERS = {
     "Vietnamese, months by name": "14 thg 3, 2024, 09:02 - ",
     "Pashto, months by name": "14 مارچ 2024, 9:02 غ.م - ",
     "Korean, hours in words": "[24. 3. 14. 9시 2분 11초] ",
+    "Assamese": "14-3-2024, পূৰ্বাহ্ন 9.02 - ",
+    "Cantonese": "2024/3/14 朝早9:02 - ",
+    "Arabic, the Islamic calendar": f"[١٤{RLM}/٩{RLM}/١٤٤٥ هـ، ٩:٠٢:١١ م] ",
+    "Chinese, Taiwan's calendar": "[民國113/3/14 上午9:02:11] ",
+    "English, Persian calendar": "[12/24/1402 AP, 9:02:11 AM] ",
+    "Dutch, 's ochtends": "14-03-2024, 9:02 ’s ochtends - ",
 }
 
 
@@ -198,6 +204,41 @@ def test_two_forms_of_the_hour_may_stand_in_one_file() -> None:
     chat = read_whatsapp("14/3/2024, 9:02 AM - Pia: it leaks\n14/3/2024, 1:40 p. m. - Teo: he comes on Thursday")
     assert chat is not None
     assert chat.dialogue == "Pia: it leaks\nTeo: he comes on Thursday"
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["9:02 de la mañana", "1:40 de la tarde", "12:05 de la madrugada", "12:00 del mediodía", "8:15 de la noche"],
+        ["9:02 da manhã", "12:05 da madrugada", "12:00 meio-dia", "8:15 da noite"],
+        ["de. 9:02", "du. 1:40", "éjjel 12:05", "dél 12:00", "este 8:15"],
+        ["9:02 dop.", "12:05 v n.", "12:00 pol.", "8:15 več."],
+        ["오전 9:02", "밤 12:05", "정오 12:00", "저녁 8:15"],
+        ["9:02 sáng", "12:05 đêm", "12:00 TR", "8:15 tối"],
+        ["9.02 pagi", "12.00 tengah hari", "8.15 malam"],
+        ["9:02 утра", "12:00 полд.", "8:15 вечера"],
+        ["9:02 ص", "1:40 بعد الظهر", "12:05 في المساء", "12:00 ظهرًا"],
+        ["上午9:02", "凌晨12:05", "夜晚8:15", "朝早6:10"],
+        ["9:02 morgens", "12:00 mittags", "8:15 abends", "11:58 nachts"],
+    ],
+)
+@pytest.mark.parametrize("form", ["14/3/24, {} - ", "[14/3/24, {}] "])
+def test_a_day_may_have_more_than_two_parts(form: str, times: list[str]) -> None:
+    text = "\n".join(f"{form.format(time)}{'Ana' if number % 2 else 'Ben'}: hi" for number, time in enumerate(times))
+    assert said(text) == ["Ana: hi" if number % 2 else "Ben: hi" for number in range(len(times))]
+
+
+@pytest.mark.parametrize(
+    ("time", "plan"),
+    [
+        ("9:02", "15/3/24, 8:00 noche - Cena: en casa"),
+        ("9:02 a. m.", "15/3/24, 20:00 noche - Cena: en casa"),
+        ("9:02 a. m.", "15/3/24, 8:00 tren a Vigo - Vuelta: el lunes"),
+    ],
+)
+def test_a_plan_with_words_beside_its_time_stays_in_its_message(time: str, plan: str) -> None:
+    text = f"14/3/24, {time} - Ana: mira:\n{plan}\n14/3/24, {time} - Ben: bien\n14/3/24, {time} - Ana: <Media omitted>"
+    assert said(text) == [f"Ana: mira: {plan}", "Ben: bien"]
 
 
 def ios(*lines: str) -> str:

@@ -64,7 +64,7 @@ def _export_in(text: str) -> Chat | None:
 
 _EXPORT = re.compile(
     "[\u200e\u200f\u202a-\u202e\ufeff\\s]*"
-    r"(?:[\[\d]|={20}|WEBVTT|WhatsApp|Messages and calls are|[^\W\d_]{2,12}\.?,? \d{1,2}\b)"  # Mar 14, 2024
+    r"(?:[\[\d]|民[國国]|={20}|WEBVTT|WhatsApp|Messages and calls are|[^\W\d_]{2,12}\.?,? \d{1,2}\b)"  # Mar 14, 2024
 )
 """Beginnings of the exports that may be in a cell. Other cells are not examined, because there are many."""
 

@@ -28,7 +28,7 @@ def without_media(line: str, marked: bool = False) -> str | None:
     Args:
         marked: the message began with a mark: then what follows the last mark is the app's, in any language.
     """
-    bare = _composed(bare_text(line))
+    bare = composed(bare_text(line))
     if (">" in bare or ")" in bare) and (match := _attached().fullmatch(bare)):
         written = match["caption"] or match["below"] or ""
         return _caption(written, beside=bare.replace(written, "", 1))
@@ -97,7 +97,7 @@ def is_in_place(line: str, on_iphone: bool = True) -> bool:
     Args:
         on_iphone: elsewhere `Video call, 10 min` may be a person's plan.
     """
-    bare = _composed(bare_text(line))
+    bare = composed(bare_text(line))
     if bare.lstrip("<")[:4].casefold() not in _begun_by_the_app():
         return False
     match = _in_place().fullmatch(bare)
@@ -149,7 +149,7 @@ def _omitted() -> re.Pattern[str]:
 
 
 def _names_of_omitted() -> str:
-    return _composed("|".join(words.OMITTED))
+    return composed("|".join(words.OMITTED))
 
 
 @cache
@@ -175,11 +175,11 @@ def _any(phrases: Iterable[str]) -> str:
 
 def has_any(stems: Iterable[str], text: str) -> bool:
     """Whether one of `stems` is somewhere in `text`."""
-    folded = _composed(text).casefold()
+    folded = composed(text).casefold()
     return any(stem in folded for stem in stems)
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
     """`text` in Unicode's form C. Phones write some letters of Bengali and Hindi in two ways."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 

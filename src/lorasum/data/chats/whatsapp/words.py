@@ -13,33 +13,6 @@ def table(text: str) -> tuple[str, ...]:
     return tuple(phrase.strip() for phrase in text.replace("\n", "|").split("|") if phrase.strip())
 
 
-AM_PM = table(
-    """
-    да паўдня | пасля паўдня | да полудня | ам | пм | то | тк | тң | sf | ym | safiya | yamma | n’ụtụtụ
-    n’abalị | gh | gd | صبح، منجهند | شام، منجهند | go.öň | go.soň | am vormittag | am namittag | vorm
-    nam. | прије подне | ቅ.ቀ. | ድ.ቀ. | چ.ب | چ.ك | פֿאַרמיטאָג | נאָכמיטאָג | ب.ن | د.ن | bn | pn | moies | nomëttes | isuk
-    wengi | по подне | поподне | приjeподне | преподне | am | pm | a.m. | p.m. | a.m | p.m | a. | p. | a | p
-    in the morning | in the afternoon | in the evening | at night | noon | midnight | vorm. | nachm.
-    vm. | nm. | v | n | m. | f.h. | e.h. | f. | e. | fm | em | fm. | em. | förmiddag | eftermiddag
-    f.m. | e.m. | ap. | ip. | ap | ip | dop. | odp. | pop. | d | dopoldne | popoldne | prijepodne
-    popodne | prije podne | po podne | претпл. | попл. | пре подне | по подне | пр.об. | сл.об.
-    пр. об. | сл. об. | дп | пп | д.п. | п.п. | до полудня | после полудня | утра | дня | вечера | ночи
-    de. | du. | de | du | π.μ. | μ.μ. | πμ | μμ | öö | ös | to | tk | ص | م | صباحًا | مساءً | صباحا
-    مساء | ق.ظ. | ب.ظ. | ق.ظ | ب.ظ | قبل‌ازظهر | بعدازظهر | قبل از ظهر | بعد از ظهر | ق | ب | ق‌ظ | ب‌ظ
-    قبل دوپہر | بعد دوپہر | לפנה״צ | אחה״צ | לפנה"צ | אחה"צ | לפנה״ | צ | אחה״ | לפני הצהריים
-    אחרי הצהריים | पूर्वाह्न | अपराह्न | पूर्वा | अप | म.पू. | म.उ. | પૂર્વ | મધ્યાહ્ન | ਪੂ.ਦੁ. | ਬਾ.ਦੁ. | ਸ. | ਸ਼.
-    পূর্বাহ্ণ | অপরাহ্ণ | முற்பகல் | பிற்பகல் | ఉ | సా | ಪೂರ್ವಾಹ್ನ | ಅಪರಾಹ್ನ | ก่อนเที่ยง | หลังเที่ยง | sa | ch | s | c
-    sáng | chiều | pg | ptg | pagi | petang | siang | sore | malam | 午前 | 午後 | 오전 | 오후 | 上午
-    下午 | 午夜 | 早上 | 中午 | 晚上 | 凌晨 | 清晨 | 傍晚 | 深夜 | priekšp. | pēcp. | priekšpusdienā
-    pēcpusdienā | pēcpusd. | priešpiet | popiet | pr.p. | p.d. | m.d. | e paradites | e pasdites
-    paradite | pasdite | g | r.n. | i.n. | yb | yh | ա | հ | կա | կհ | ү.ө. | ү.х. | နံနက် | ညနေ | ព្រឹក
-    ល្ងាច | ກ່ອນທ່ຽງ | ຫຼັງທ່ຽງ | පෙ.ව. | ප.ව. | ጥዋት | ከሰዓት | ጠ | ከ | asubuhi | alasiri | mchana | usiku
-    غ.م | غ.و. | matí | tarda | asteartea | de la mañana | de la tarde | da manhã | da tarde | du matin
-    de l'après-midi
-    """
-)
-"""Forms of a.m. and p.m., before or after the time. Blanks inside one (`a. m.`) do not matter."""
-
 EDITED = table(
     """
     edited | bearbeitet | editó | editaste | editado | editada | modifié | modificat | bewerkt | gewijzigd
