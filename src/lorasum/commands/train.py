@@ -54,7 +54,7 @@ def train(run: RunContext, again: bool = False) -> TrainResult:
 
 
 def _start_and_follow(
-    run: RunContext, job: PlannedJob, again: bool, watch: TeardownWatch
+    run: RunContext, job: PlannedJob, again: bool, watch: TeardownWatch, follow: bool = True
 ) -> tuple[StartedJob, JobState]:
     """Start the job or find it, and follow it to its end; how it was found, and where it stands then."""
     seen = _Seen()
@@ -63,8 +63,8 @@ def _start_and_follow(
             watch.check()
             started = jobs.start(held, job, again)
             jobs.stop_if_torn_down(held, watch, started.ref.name)
-        if started.status == "completed":
-            return started, JobState("completed")
+        if started.status == "completed" or not follow:
+            return started, JobState(started.status)
         seen.job = started.ref.name
         with jobs.followed(run.reporter, started.ref.name):
             for event in run.backend.follow_training(started.ref):
@@ -87,13 +87,7 @@ def start_training(run: RunContext, again: bool = False) -> TrainResult:
     """
     began, watch = time.monotonic(), TeardownWatch(run.name)
     job = planned_job(run.config, run.ledger, run.reporter)
-    try:
-        with run.hold() as held:
-            watch.check()
-            started = jobs.start(held, job, again)
-            jobs.stop_if_torn_down(held, watch, started.ref.name)
-    except KeyboardInterrupt:
-        _interrupted(run, job, _Seen())
+    started, _ = _start_and_follow(run, job, again, watch, follow=False)
     return _result(run, started, began)
 
 
