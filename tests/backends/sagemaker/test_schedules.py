@@ -15,7 +15,7 @@ from stand_in_rules import check
 
 from lorasum.backends.records import EndpointSpec
 from lorasum.backends.sagemaker.backend import SageMakerBackend
-from lorasum.backends.sagemaker.schedules import Deletion, schedule_requests
+from lorasum.backends.sagemaker.schedules import schedule_requests
 from lorasum.errors import BackendError
 
 ROLE = "arn:aws-cn:iam::123456789012:role/Ends"
@@ -30,8 +30,7 @@ needs_containers = pytest.mark.skipif(not container.possible(), reason="this sys
 
 def test_a_schedule_to_the_letter() -> None:
     at = datetime(2026, 11, 25, 19, 40, 5, tzinfo=timezone(timedelta(hours=1)))
-    deletions = [Deletion("endpoint", "chats"), Deletion("endpoint-config", "chats-01"), Deletion("model", "chats-01")]
-    made = schedule_requests("chats", deletions, at, ROLE)
+    made = schedule_requests("chats", "chats-01", at, ROLE)
     for request in made:
         check("CreateSchedule", request, "scheduler")
         check("UpdateSchedule", request, "scheduler")
@@ -61,8 +60,7 @@ def test_a_target_is_a_call_that_the_service_has() -> None:
     from botocore.session import Session
 
     sagemaker = Session().get_service_model("sagemaker")
-    deletions = [Deletion("endpoint", "a"), Deletion("endpoint-config", "a-1"), Deletion("model", "a-1")]
-    for request in schedule_requests("a", deletions, datetime.now(UTC), ROLE):
+    for request in schedule_requests("a", "a-1", datetime.now(UTC), ROLE):
         call = request["Target"]["Arn"].rpartition(":")[2]
         shape = sagemaker.operation_model(call[0].upper() + call[1:]).input_shape
         assert set(json.loads(request["Target"]["Input"])) == set(shape.members)
@@ -70,7 +68,7 @@ def test_a_target_is_a_call_that_the_service_has() -> None:
 
 def test_the_longest_name_of_an_endpoint_leaves_room_for_the_schedules() -> None:
     endpoint = f"{'a' * 32}--base"
-    for request in schedule_requests(endpoint, [Deletion("endpoint-config", endpoint)], datetime.now(UTC), ROLE):
+    for request in schedule_requests(endpoint, endpoint, datetime.now(UTC), ROLE):
         assert len(request["Name"]) <= 64
 
 

@@ -5,8 +5,6 @@ configuration and the model cost nothing, and go ten minutes later: by then noth
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -28,14 +26,6 @@ _CALLS: dict[What, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """What a schedule of an endpoint deletes: a thing by its name."""
-
-    what: What
-    name: str
-
-
 def expire(session: Session, endpoint: str, parts: str, at: datetime | None) -> None:
     """Have an endpoint deleted at `at`; None takes back what was arranged.
 
@@ -49,9 +39,7 @@ def expire(session: Session, endpoint: str, parts: str, at: datetime | None) -> 
         remove(session, endpoint)
         return
     role = session.scheduler_role_arn
-    deletions = [Deletion("endpoint", endpoint)]
-    deletions += [Deletion("endpoint-config", parts), Deletion("model", parts)] if parts else []
-    created = [_put(session, request) for request in schedule_requests(endpoint, deletions, at, role)]
+    created = [_put(session, request) for request in schedule_requests(endpoint, parts, at, role)]
     if created[0]:
         session.reporter.step(f"endpoint {endpoint} is to be deleted by {role}; {NOT_CHECKED}")
 
@@ -77,18 +65,20 @@ def schedule_name(endpoint: str, what: What) -> str:
     return f"lorasum-{endpoint}-{what}"
 
 
-def schedule_requests(endpoint: str, deletions: Iterable[Deletion], at: datetime, role: str) -> list[dict[str, Any]]:
-    """What create_schedule and update_schedule are called with, one for each deletion."""
-    return [_request(endpoint, deletion, at, role) for deletion in deletions]
+def schedule_requests(endpoint: str, parts: str, at: datetime, role: str) -> list[dict[str, Any]]:
+    """What create_schedule and update_schedule are called with: to delete the endpoint, and its parts if it has any."""
+    names: dict[What, str] = {"endpoint": endpoint}
+    names |= {"endpoint-config": parts, "model": parts} if parts else {}
+    return [_request(endpoint, what, name, at, role) for what, name in names.items()]
 
 
-def _request(endpoint: str, deletion: Deletion, at: datetime, role: str) -> dict[str, Any]:
-    call, field = _CALLS[deletion.what]
-    moment = at if deletion.what == "endpoint" else at + _AFTERWARDS
+def _request(endpoint: str, what: What, name: str, at: datetime, role: str) -> dict[str, Any]:
+    call, field = _CALLS[what]
+    moment = at if what == "endpoint" else at + _AFTERWARDS
     partition = role.split(":")[1]
     return {
-        "Name": schedule_name(endpoint, deletion.what),
-        "Description": f"deletes {deletion.what} {deletion.name}, whose time is over then",
+        "Name": schedule_name(endpoint, what),
+        "Description": f"deletes {what} {name}, whose time is over then",
         "ScheduleExpression": f"at({moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
         "ScheduleExpressionTimezone": "UTC",
         "FlexibleTimeWindow": {"Mode": "OFF"},
@@ -96,7 +86,7 @@ def _request(endpoint: str, deletion: Deletion, at: datetime, role: str) -> dict
         "Target": {
             "Arn": f"arn:{partition}:scheduler:::aws-sdk:sagemaker:{call}",
             "RoleArn": role,
-            "Input": json.dumps({field: deletion.name}),
+            "Input": json.dumps({field: name}),
             "RetryPolicy": _RETRY,
         },
     }
