@@ -139,9 +139,7 @@ def _answered(run: RunContext, spec: TrainSpec, watch: TeardownWatch) -> JobRef:
     except KeyboardInterrupt:
         _interrupted(run, spec.job_name)
     with run.hold() as held:
-        if run.ledger.find(BatchJob, run.name, spec.job_name) is None:
-            held.ledger.intend(batches.row_of(held, spec.job_name, reference))
-        state = jobs.reconcile(held, BatchJob, spec.job_name)
+        state = batches.reconcile(held, reference)
     if state.status != "completed":
         why = f": {state.reason}" if state.reason else ""
         raise BackendError(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lorasum.backends.records import JobRef, TrainSpec
+from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.config.schema import Config
 from lorasum.ledger.resources import BatchJob
 from lorasum.lifecycle import jobs
@@ -30,14 +30,19 @@ def start(held: HeldRun, spec: TrainSpec, config: Config) -> JobRef:
     """
     backend, name = held.backend, spec.job_name
     known = backend.find_training(held.name, name)
-    row = row_of(held, name, known)
     if known and backend.training_state(known).status in ("running", "completed"):
-        if held.ledger.find(BatchJob, held.name, name) is None:
-            held.ledger.intend(row)
-        jobs.reconcile(held, BatchJob, name)
+        reconcile(held, known)
         return known
+    row = row_of(held, name, known)
     limit, note = quoted(config, row.usd_per_hour, row.usd_before, held.reporter)
     return jobs.launch(held, row, replace(spec, max_seconds=limit), f"starting batch job {name}{note}")
+
+
+def reconcile(held: HeldRun, job: JobRef) -> JobState:
+    """As that of jobs; a job that the ledger does not know, whoever started it, is recorded first."""
+    if held.ledger.find(BatchJob, held.name, job.name) is None:
+        held.ledger.intend(row_of(held, job.name, job))
+    return jobs.reconcile(held, BatchJob, job.name)
 
 
 def quoted(config: Config, usd_per_hour: float | None, spent: float | None, report: Reporter) -> tuple[int | None, str]:

@@ -72,7 +72,8 @@ def _jobs(held: HeldRun) -> list[str]:
     done = []
     for job in held.backend.training_jobs(held.name):
         if batches.is_batch(held.name, job.name):
-            done += _batch_job(held, job)
+            if held.ledger.find(BatchJob, held.name, job.name) is None:
+                done.append(f"recorded batch job {job.name}, {batches.reconcile(held, job).status}")
             continue
         row = held.ledger.find(TrainingJob, held.name, job.name)
         if row and (row.is_open or job.name not in live):
@@ -114,14 +115,6 @@ def _endpoints(held: HeldRun) -> list[str]:
         held.ledger.save(_served(held, state, held.ledger.intend(replace(unseen, usd_before=total))))
         done.append(f"recorded endpoint {running.name}, {state.status}")
     return done
-
-
-def _batch_job(held: HeldRun, job: JobRef) -> list[str]:
-    if held.ledger.find(BatchJob, held.name, job.name):
-        return []
-    held.ledger.intend(batches.row_of(held, job.name, job))
-    state = jobs.reconcile(held, BatchJob, job.name)
-    return [f"recorded batch job {job.name}, {state.status}"]
 
 
 def _elsewhere(held: HeldRun, row: Resource) -> list[str]:
