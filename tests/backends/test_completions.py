@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lorasum.backends.completions import from_completion, pieces_of
+from lorasum.backends.completions import Trimmed, from_completion, pieces_of
 from lorasum.errors import BackendError, NoAnswerError, RefusedError
-from lorasum.lifecycle.summarizer import without_space_around
 
 WORDS = ["Ana", " und Zoë", " 🙂"]
 
@@ -62,5 +61,5 @@ def test_the_answer_of_another_model_is_refused(read: Callable[..., object]) -> 
 
 
 def test_white_space_around_a_streamed_text_is_left_out() -> None:
-    assert "".join(without_space_around([" ", "\n Ana", " ", "will ", "", "go", "\n", " "])) == "Ana will go"
-    assert list(without_space_around([" ", "\n"])) == []
+    assert "".join(map(Trimmed().more, [" ", "\n Ana", " ", "will ", "", "go", "\n", " "])) == "Ana will go"
+    assert "".join(map(Trimmed().more, [" ", "\n"])) == ""

@@ -173,13 +173,6 @@ def may_run(name: str) -> str:
     return f"job {name} may still run: the same command follows it again, `lorasum teardown` stops it"
 
 
-def is_kept(name: str, minutes: int) -> str:
-    """What is said of an instance that nobody could release after its job."""
-    return (
-        f"the instance of job {name} is kept warm, and billed, for {minutes} min at most; `lorasum teardown` ends that"
-    )
-
-
 def mark(held: HeldRun, kind: type[Job], name: str, state: ResourceState, reason: str = "") -> None:
     """Record another state of a recorded job, now."""
     if row := held.ledger.find(kind, held.name, name):

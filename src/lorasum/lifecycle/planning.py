@@ -223,20 +223,14 @@ def hyperparameters(config: Config) -> dict[str, str]:
     return texts
 
 
-def _of_the_machine(config: Config) -> dict[str, str]:
-    """Flags that follow from what a machine has, and change no result: they name no job."""
-    base = config.training.engine.base
-    return {} if base == "auto" else {"engine_base": base}
-
-
 def _spec(config: Config, model: ModelRef, dataset: Path, fingerprint: str) -> TrainSpec:
-    flags = hyperparameters(config)
+    flags, base = hyperparameters(config), config.training.engine.base  # that changes no result, so it names no job
     return TrainSpec(
         run=config.name,
         job_name=_job_name(config.name, flags, fingerprint, model),
         model=model,
         dataset=dataset,
-        hyperparameters=flags | _of_the_machine(config),
+        hyperparameters=flags | ({} if base == "auto" else {"engine_base": base}),
         base_seconds=round(config.evaluate.base_minutes * 60),
         base_as_trained=config.evaluate.base_prompt == "trained",
         processes=config.processes,

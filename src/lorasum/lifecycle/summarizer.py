@@ -1,7 +1,7 @@
 """Asks an endpoint for summaries, with the template that its model was trained with."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,8 @@ class Summarizer:
         Raises:
             BackendError: as `summarize`, at any piece.
         """
-        return without_space_around(
-            self.backend.stream(self.endpoint, self._payload([dialogue]), self.settings.timeout)
-        )
+        pieces = self.backend.stream(self.endpoint, self._payload([dialogue]), self.settings.timeout)
+        return filter(None, map(Trimmed().more, pieces))
 
     def _payload(self, dialogues: Sequence[str]) -> dict[str, Any]:
         asked: dict[str, Any] = {
@@ -134,9 +133,3 @@ def read_answer(answer: Any, count: int) -> list[str]:
             "look at the endpoint's log; `lorasum teardown`, then `lorasum deploy`, starts it again",
         )
     return summaries
-
-
-def without_space_around(pieces: Iterable[str]) -> Iterator[str]:
-    """The pieces of a text, without the white space before and after the text."""
-    trimmed = Trimmed()
-    return filter(None, map(trimmed.more, pieces))

@@ -148,8 +148,9 @@ class OpenJobs:
         """Warn of what may be billed while nobody follows it. False if no job runs."""
         found = self._found()
         for one, row in found:
-            minutes = one.run.config.sagemaker.keep_alive_minutes
-            self._report.warn(jobs.is_kept(row.name, minutes) if row.kept_warm else jobs.may_run(row.name))
+            kept = f"kept warm, and billed, for {one.run.config.sagemaker.keep_alive_minutes} min at most"
+            warm = f"the instance of job {row.name} is {kept}; `lorasum teardown` ends that"
+            self._report.warn(warm if row.kept_warm else jobs.may_run(row.name))
         return not all(row.kept_warm for _, row in found)
 
     def _stop(self) -> None:

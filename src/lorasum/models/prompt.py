@@ -74,7 +74,8 @@ def chat_prompt(tokenizer: Any, instruction: str, system: str = "") -> Prompt:
         ModelError: the chat template cannot be rendered, or it changes the user's text.
     """
     try:
-        prompt, whole = _render(tokenizer, _turns(instruction, system))
+        first = [{"role": "system", "content": system}] if system else []
+        prompt, whole = _render(tokenizer, [*first, {"role": "user", "content": instruction}])
     except Exception as error:  # a template may raise anything
         if not system:
             raise _unusable(tokenizer, f"cannot be rendered: {error}") from error
@@ -91,21 +92,12 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted((special | set(tokenizer.all_special_tokens)) - {""}, key=lambda text: (-len(text), text)))
 
 
-def _turns(user: str, system: str = "") -> list[dict[str, str]]:
-    first = [{"role": "system", "content": system}] if system else []
-    return [*first, {"role": "user", "content": user}]
-
-
 def _render(tokenizer: Any, turns: list[dict[str, str]]) -> tuple[str, str]:
     """The prompt alone, and the whole chat with an answer."""
-    settings = {"tokenize": False, "enable_thinking": False, "date_string": _DATE, "strftime_now": _date}
+    settings = {"tokenize": False, "enable_thinking": False, "date_string": _DATE, "strftime_now": lambda _form: _DATE}
     prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, **settings)
     whole = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": _ANSWER}], **settings)
     return str(prompt), str(whole)
-
-
-def _date(_form: str) -> str:
-    return _DATE
 
 
 def _end_id(tokenizer: Any, behind: str) -> int:

@@ -51,7 +51,7 @@ class RunResource:
             name=row.name,
             backend=row.backend,
             account_and_region=row.account_and_region or None,
-            location=_location(row),
+            location=getattr(row, "location", None) or getattr(row, "path", None) or None,
             reason=reason,
             usd_per_hour=row.usd_per_hour and row.usd_per_hour * getattr(row, "instances", 1),
         )
@@ -60,10 +60,6 @@ class RunResource:
         """`endpoint chats (http://127.0.0.1:4000): it still runs`."""
         where, why = f" ({self.location})" if self.location else "", f": {self.reason}" if self.reason else ""
         return f"{self.kind.replace('_', ' ')} {self.name}{where}{why}"
-
-
-def _location(row: Resource) -> str | None:
-    return getattr(row, "location", None) or getattr(row, "path", None) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,7 @@ FindingKind = Literal["name", "number", "time", "date", "speaker"]
 
 _WORD = regex.compile(r"[\p{L}\p{M}][\p{L}\p{M}\p{N}'’.-]*")
 _POSSESSIVE = regex.compile(r"['’]s?$|(?<=s)['’]$")
-_CAPITAL_NOUNS = (
-    "de",
-    "lb",
-)  # languages that write all nouns with a capital: a capital says nothing about a name there
+_CAPITAL_NOUNS = ("de", "lb")  # languages whose nouns all have a capital, which says nothing about a name there
 _CAPITALISED = (
     "i i'm i'll i'd i've ok am pm mr mrs ms dr it it's he he's she she's they they're that that's there there's here "
     "here's what what's who who's let let's mum mum's dad dad's"

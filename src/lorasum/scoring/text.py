@@ -9,7 +9,7 @@ from lorasum.shared.words import Words
 
 @dataclass(frozen=True, slots=True)
 class TextScores:
-    """Scores of one summary, or their means over many; 0 to 100."""
+    """Scores of one summary; 0 to 100."""
 
     rouge1: float
     rouge2: float

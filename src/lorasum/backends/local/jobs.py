@@ -36,6 +36,12 @@ _FLAG = "--checkpoint_dir"
 _GRACE = 120.0  # seconds from SIGTERM to SIGKILL, as on SageMaker
 _READ_FOR_DIGESTS = 4 << 30  # bytes of an artifact: they take about ten seconds
 _RESUME = "the same command starts it again, from its newest checkpoint"
+_STOPPED_FILE = "stopped"
+"""In a job's folder from when it was asked to stop. The next start removes it."""
+_ATTEMPT_FILE = "attempt"
+"""It says at which byte of the job's events those of its newest start begin."""
+_SCRIPTS_FILE = "scripts"
+"""It holds the digest of the container scripts of the job's newest start."""
 
 
 class Jobs:
@@ -72,9 +78,10 @@ class Jobs:
         command = [str(self._scripts / spec.program), *job_folder.arguments(root, spec)]
         try:
             job_folder.lay_out(root, spec)
-            _stopped(folder).unlink(missing_ok=True)
-            write_file(_made_with(folder), folder_digest(self._scripts))
-            write_file(_attempt(folder), str(_size(job_folder.metrics_file(root))))
+            (folder / _STOPPED_FILE).unlink(missing_ok=True)
+            write_file(folder / _SCRIPTS_FILE, folder_digest(self._scripts))
+            events = job_folder.metrics_file(root)
+            write_file(folder / _ATTEMPT_FILE, str(events.stat().st_size if events.is_file() else 0))
             environ = job_folder.environment(root, spec, os.environ) | _variables(spec)
             started = processes.spawn(processes.python(*command), self._scripts, folder / "log", environ)
         except OSError as error:
@@ -92,7 +99,7 @@ class Jobs:
     def made_with(self, job: JobRef | None) -> Mapping[str, str]:
         if job is None:
             return {SCRIPTS: folder_digest(self._scripts)}
-        record = _made_with(Path(job.location))
+        record = Path(job.location) / _SCRIPTS_FILE
         return {SCRIPTS: record.read_text(errors="replace")} if record.is_file() else {}
 
     def steps_of(self, run: str, job: JobRef) -> JobRef | None:
@@ -114,7 +121,7 @@ class Jobs:
             return JobState("failed", failure.message, failure.hint)
         started = self._started.get(job.location)
         status = started.poll() if started else None  # only our own children tell their status
-        by_request = _stopped(folder).exists()
+        by_request = (folder / _STOPPED_FILE).exists()
         if by_request or status in (143, -15):
             return JobState("stopped", "the training process was asked to stop", _RESUME, by_request=by_request)
         if status == -9:
@@ -129,7 +136,7 @@ class Jobs:
         return JobState("failed", reason, f"its log is {folder / 'log'}; {_RESUME}")
 
     def follow_training(self, job: JobRef) -> Iterator[Event]:
-        running, attempt = processes_of(Path(job.location)), _attempt(Path(job.location))
+        running, attempt = processes_of(Path(job.location)), Path(job.location) / _ATTEMPT_FILE
         try:
             begins = int(attempt.read_bytes())
         except (OSError, ValueError):  # it is not there, or damaged: then all of its starts are shown
@@ -143,7 +150,7 @@ class Jobs:
         folder = Path(job.location)
         if running := processes_of(folder):
             with suppress(OSError):  # the folder is gone, or the disk full: the process is stopped all the same
-                _stopped(folder).touch()  # before its end, which others see, and which this client may not live to see
+                (folder / _STOPPED_FILE).touch()  # before its end, which this client may not live to see
             processes.stop(running, _GRACE)
 
     def training_usd(self, job: JobRef) -> float | None:
@@ -237,22 +244,3 @@ def _variables(spec: TrainSpec) -> dict[str, str]:
 def _events(job: JobRef, is_running: Callable[[], bool], begins: int = 0) -> Iterator[Event]:
     lines = lines_of(job_folder.metrics_file(Path(job.location) / "ml"), is_running, begins)
     return (event for line in lines if (event := read_event(line)))
-
-
-def _stopped(folder: Path) -> Path:
-    """A file that exists from when the job was asked to stop. The next start removes it."""
-    return folder / "stopped"
-
-
-def _attempt(folder: Path) -> Path:
-    """The file that says at which byte of the job's events those of its newest start begin."""
-    return folder / "attempt"
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0
-
-
-def _made_with(folder: Path) -> Path:
-    """The file that holds the digest of the container scripts of the job's newest start."""
-    return folder / "scripts"

@@ -111,7 +111,7 @@ def main() -> int:
     try:
         listener = socket.create_server(("127.0.0.1", args.port))
     except OSError as error:
-        _give_up(f"port {args.port}: {error.strerror}")
+        _log.error("%sport %d: %s", REASON, args.port, error.strerror)
         return PORT_TAKEN if error.errno == errno.EADDRINUSE else _FAILED
     if args.base:
         os.environ[BASE_MODEL] = args.base
@@ -160,10 +160,6 @@ def _error(status: int, message: str, **headers: str) -> "Response":
     from starlette.responses import JSONResponse
 
     return JSONResponse({"error": message}, status_code=status, headers=headers)
-
-
-def _give_up(reason: str) -> None:
-    _log.error("%s%s", REASON, reason)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Endpoints:
             _update(session, described, name)
         ended = _wait_until_still(session, spec.name)
         if ended and ended.endpoint_status == "InService" and ended.endpoint_config_name == name:
-            if scaling.has_outgrown(session, ended):
+            if scaling.instances(ended) > config.max_instances:
                 _shrink(session, ended)
             scaling.turn_on_or_off(session, spec.name)
             seconds = load_seconds(served, config)

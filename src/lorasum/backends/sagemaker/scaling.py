@@ -23,11 +23,6 @@ def turn_on_or_off(session: Session, endpoint: str) -> None:
         client.put_scaling_policy(**policy)
 
 
-def has_outgrown(session: Session, endpoint: "Endpoint") -> bool:
-    """Whether an endpoint in service runs on more instances than the config allows."""
-    return instances(endpoint) > session.config.max_instances
-
-
 def shrink(session: Session, endpoint: "Endpoint") -> None:
     """Ask for as many instances as the config allows: an update keeps the size of the fleet, as does `turn_off`."""
     name, most = endpoint.endpoint_name, session.config.max_instances
