@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lorasum.config.data import Messages
+from lorasum.data.chats.broken import looks_broken
 from lorasum.data.chats.keys import LISTS, ROLES, SIDES, SPEAKERS, TEXTS, plain_key, speaker_columns
 from lorasum.data.chats.message import (
     NO_NAMES,
@@ -21,7 +22,7 @@ from lorasum.data.chats.message import (
 )
 from lorasum.data.chats.order import oldest_first
 from lorasum.data.chats.unsaid import is_notice, without_thoughts
-from lorasum.data.chats.written import begun, is_formatted, looks_broken, mended, objects, words_of, written
+from lorasum.data.chats.written import begun, is_formatted, mended, objects, words_of, written
 from lorasum.formatting import listing
 
 
@@ -178,7 +179,7 @@ def dialogue_of(value: Any, how: Messages) -> str | None:
         return None
     if value.strip() in ("[]", "{}"):
         raise MessageError("it is an empty list")
-    if messages is None and are_broken(value):
+    if are_broken(value):
         raise MessageError("it looks like messages, and is neither JSON nor what Python prints: it may be cut off")
     return mended(value)
 
@@ -189,7 +190,8 @@ def are_broken(text: str) -> bool:
     if not looks_broken(text):
         return False
     whole, rest = begun(text)
-    return not rest or rest[0] in "[]{}();,.…" or _are_spoken(messages_in(whole) or [])
+    is_one = isinstance(whole, Mapping) and has_text(whole)
+    return not rest or rest[0] in "[]{}();,.…" or (not is_one and _are_spoken(messages_in(whole) or []))
 
 
 def _are_texts(value: Any) -> bool:

@@ -2,8 +2,11 @@
 
 import ast
 import html
+import io
+import itertools
 import json
 import re
+import tokenize
 from collections.abc import Mapping
 from typing import Any
 
@@ -94,12 +97,28 @@ _ESCAPED = re.compile(r'[\[{\s]+(""|&quot;|&#34;|\\+")\w')
 def _literal(text: str) -> Any:
     if len(text) > _LONGEST_LITERAL or not re.match(r"(?:array\()?[\[{(]\s*['\"{\[(]", text):
         return None
-    # numpy prints no commas between the lines of an array; in a literal, a line never ends inside a string
-    text = re.sub(r"([}'\"])[ \t]*\n\s*([{'\"])", r"\1,\n\2", text)
     try:
+        # numpy prints no commas; in a literal, a line never ends inside a string
+        text = _with_commas(text) if _SIDE_BY_SIDE.search(text) else _ENDED.sub(r"\1,\n\2", text)
         return _value(ast.parse(text, mode="eval").body)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
         return None
+
+
+_ENDED = re.compile(r"([}'\"])[ \t]*\n\s*([{'\"])")
+_SIDE_BY_SIDE = re.compile(r"['\"][ \t]+['\"]")
+
+
+def _with_commas(text: str) -> str:
+    """A literal with commas between texts and objects that stand side by side. Python would join the texts."""
+    tokens = [one for one in tokenize.generate_tokens(io.StringIO(text).readline) if one.type != tokenize.NL]
+    pieces = []
+    for token, following in itertools.pairwise(tokens):
+        ends = token.type == tokenize.STRING or token.string == "}"
+        pieces.append(token.string)
+        if ends and (following.type == tokenize.STRING or following.string == "{"):
+            pieces.append(",")
+    return " ".join(pieces)
 
 
 _WORDS = {"true": True, "false": False, **dict.fromkeys(("null", "nan", "NaN", "NaT", "inf", "Infinity"))}
@@ -112,7 +131,7 @@ def _value(node: Any) -> Any:
         ValueError: it is something else, such as an object of a library.
     """
     match node:
-        case ast.Constant(value=value):
+        case ast.Constant(value=value) if value is not ...:  # numpy's, for what it left out
             return value
         case ast.List(elts=several) | ast.Tuple(elts=several):
             return [_value(one) for one in several]
@@ -135,38 +154,15 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
 
 
 def begun(text: str) -> tuple[Any, str]:
-    """The JSON that a text begins with, and the words behind it; both are empty for other text."""
+    """The list or object in JSON that a text begins with, and the words behind it; both are empty for other text."""
     text = text.strip()
+    if not text.startswith(("[", "{")):
+        return None, ""
     try:
         value, end = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
         return None, ""
     return value, text[end:].strip()
-
-
-def looks_broken(text: str) -> bool:
-    """Whether a text that `written` cannot read begins as messages do, such as JSON that was cut off or escaped."""
-    return bool(_BEGUN.match(text) or (text.rstrip("; \n").endswith(("]", "}")) and _WHOLE.match(text)))
-
-
-_QUOTE = r"(?:\\*['\"“”]|&quot;|&#34;)"
-_KEY = "(?:role|from|sender|speaker|author|user|content|text|value|message|msg|utterance|name|id)"
-_IS = r"\s*(?::|=>)"  # between a key and its value
-_OTHERS = rf"(?:{_QUOTE}\w+{_QUOTE}\s*:\s*(?:{_QUOTE}[^'\"“”\n]{{0,80}}{_QUOTE}|[\w.:+-]{{1,40}})\s*,\s*){{0,8}}"
-"""Keys before the one that tells messages apart, such as a number or a time, with short values."""
-_BEGUN = re.compile(
-    rf"\s*(?:\{{\s*{_OTHERS}{_QUOTE}\w+{_QUOTE}\s*:\s*)?\[\s*\{{\s*{_OTHERS}{_QUOTE}{_KEY}{_QUOTE}\s*:"
-    r"|\s*\[\s*\w*(?:Message|Turn|Utterance)\w*\("  # as Python prints the objects of a library
-)
-_WHOLE = re.compile(
-    rf"\s*(?:\{{\s*{_QUOTE}\w+{_QUOTE}{_IS}\s*)?\[\s*\{{\s*(?:{_QUOTE}|:)?{_KEY}{_QUOTE}?{_IS}"  # JavaScript, Ruby
-    rf"|\s*[\w.]+ ?= ?\[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*:"  # of Twitter's archive
-    r"|\s*\[\s*[A-Z]\w*\((?:\w+=['\"]|\[\()"  # as Python prints objects
-    rf"|\s*(?:\{{\w+=)?\[\s*\{{(?:\w+=[^,=\[\]{{}}]{{0,80}}, ){{0,8}}{_KEY}="  # as Athena, Hive and Java print them
-    rf"|\s*\[\s*\{{\s*{_QUOTE}\w+{_QUOTE}\s*,\s*{_QUOTE}"  # Polars
-    r"|\s*\[\{(?:user|assistant|system|human|agent|customer|bot), "  # Spark
-)
-"""What people also begin to talk of code with, and so counts only in a text that ends as a value does."""
 
 
 def mended(text: str) -> str:
