@@ -144,7 +144,7 @@ def test_trials_that_fall_behind_are_stopped_and_the_best_is_named(
     assert (result.best, result.trials[0].value) == (result.trials[0].run, 1.7)
     page = Path(str(result.page)).read_text()
     assert "<svg" in page
-    assert str(result.best) in page
+    assert f'<tr role="row" class="chosen"><th scope="row" role="rowheader">{result.best}<' in page
     assert backend.live("chats") == []
 
 

@@ -84,11 +84,8 @@ def histogram(label: str, x_label: str, counts: Sequence[int], end: float, most_
         bars.append(_rect(left, y.at(count), max(right - left - 0.8, 0.4), y.at(0) - y.at(count), "run-0"))
     mark = Markup()
     if limit <= most_x:
-        at = x.at(limit)
-        mark = Markup('<line class="limit" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(
-            at, _TOP, _HEIGHT - _BOTTOM
-        )
-        mark += _text(at - 4, _TOP + 10, "max_length", "end")
+        mark = _upright("limit", x.at(limit), _HEIGHT - _BOTTOM)
+        mark += _text(x.at(limit) - 4, _TOP + 10, "max_length", "end")
     body = Markup().join([_frame(x, y, ticks(0, most_x, 5), y_ticks, x_label), *bars, mark])
     return _svg(label, body, _HEIGHT)
 
@@ -102,7 +99,7 @@ def intervals(label: str, rows: Sequence[tuple[str, float, float, float, int]]) 
     height = _TOP + 2 * _BAR * len(rows) + 24
     tick_values = ticks(min(row[1] for row in rows), max(row[3] for row in rows), 5)
     x = _axis([*tick_values, *(row[1] for row in rows), *(row[3] for row in rows)], 12, _WIDTH - 12)
-    parts = [_grid_line(x.at(tick), _TOP, height - 20) for tick in tick_values]
+    parts = [_upright("grid", x.at(tick), height - 20) for tick in tick_values]
     parts += [_text(x.at(tick), height - 6, number(tick), "middle") for tick in tick_values]
     for place, (name, low, mean, high, run) in enumerate(rows):
         middle = _TOP + 2 * _BAR * place + 34
@@ -218,8 +215,8 @@ def _line(series: Series, x: _Axis, y: _Axis) -> Markup:
     return drawn
 
 
-def _grid_line(at: float, top: float, bottom: float) -> Markup:
-    return Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(at, top, bottom)
+def _upright(style: str, at: float, bottom: float) -> Markup:
+    return Markup('<line class="{0}" x1="{1:.1f}" x2="{1:.1f}" y1="{2}" y2="{3}"/>').format(style, at, _TOP, bottom)
 
 
 def _rect(left: float, top: float, width: float, height: float, style: str) -> Markup:

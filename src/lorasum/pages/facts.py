@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lorasum.data.records import Manifest
 from lorasum.ledger.resources import NO_FIGURES, TrainingJob
@@ -10,6 +11,10 @@ from lorasum.results.serving import EvaluateResult
 from lorasum.scoring.evaluation import ScoredSummary
 from lorasum.shared.events import DoneEvent, EvalEvent, Event, StartEvent, StepEvent
 from lorasum.shared.records import ArtifactRecord
+
+_Measured = TypeVar("_Measured", StepEvent, EvalEvent)
+Sample = tuple[ScoredSummary, ...]
+"""A run's summary of a test dialogue, and beside it that of the run it is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +52,14 @@ class RunFacts:
         """The job's figures; None if it has not completed."""
         return None if self.job.figures == NO_FIGURES else self.job.figures
 
-    def curve(self, figure: Callable[[StepEvent], float | None]) -> list[Point]:
+    def curve(self, kind: type[_Measured], figure: Callable[[_Measured], float | None]) -> list[Point]:
         """A figure by step. Of steps that were done again after a stop, the last time counts."""
-        values = {event.step: figure(event) for event in self.events if isinstance(event, StepEvent)}
+        values = {event.step: figure(event) for event in self.events if isinstance(event, kind)}
         return [(float(step), value) for step, value in sorted(values.items()) if value is not None]
-
-    def test_curve(self, figure: Callable[[EvalEvent], float | None]) -> list[Point]:
-        """The same of evaluations on the test split."""
-        values = {event.step: figure(event) for event in self.events if isinstance(event, EvalEvent)}
-        return [(float(step), value) for step, value in sorted(values.items()) if value is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A test dialogue with the summaries of one or two runs."""
-
-    scored: tuple[ScoredSummary, ...]
-
-    @property
-    def first(self) -> ScoredSummary:
-        return self.scored[0]
 
 
 def samples(runs: Sequence[RunFacts], count: int) -> tuple[list[Sample], list[Sample]]:
-    """Summaries to look at: those with findings first, and others from the best to the worst by ROUGE-L.
-
-    The second run's summaries of the same dialogues stand beside those of the first.
-    """
+    """Summaries to look at: those with findings first, and others from the best to the worst by ROUGE-L."""
     scored = runs[0].scored
     flagged = sorted((one for one in scored if one.findings), key=lambda one: -len(one.findings))[: (count + 1) // 2]
     chosen = {one.id for one in flagged}
@@ -83,6 +69,6 @@ def samples(runs: Sequence[RunFacts], count: int) -> tuple[list[Sample], list[Sa
     others = [{one.dialogue: one for one in run.scored} for run in runs[1:]]
 
     def beside(one: ScoredSummary) -> Sample:
-        return Sample((one, *(known[one.dialogue] for known in others if one.dialogue in known)))
+        return (one, *(known[one.dialogue] for known in others if one.dialogue in known))
 
     return [beside(one) for one in flagged], [beside(one) for one in spread]

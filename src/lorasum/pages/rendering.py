@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from markupsafe import Markup
 
@@ -18,7 +18,7 @@ class TableRow(NamedTuple):
     """A row of a table: its name, then its values. `style` is a class of the style sheet."""
 
     cells: tuple[str, ...]
-    style: str = ""
+    style: Literal["", "chosen", "differs"] = ""
 
 
 def render(template: str, title: str, **values: object) -> str:

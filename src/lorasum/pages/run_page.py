@@ -23,7 +23,7 @@ from lorasum.pages.run_figures import (
 from lorasum.scoring.bootstrap import Interval
 from lorasum.scoring.evaluation import TUNED, Comparison, Scores, compare
 from lorasum.scoring.faithfulness import Finding
-from lorasum.shared.events import StepEvent
+from lorasum.shared.events import EvalEvent, StepEvent
 
 _SCORES: Mapping[str, str] = {
     "rouge1": "ROUGE-1",
@@ -101,12 +101,11 @@ def _of(runs: Sequence[RunFacts]) -> list[str]:
 
 
 def _rows(runs: Sequence[RunFacts], figures: Callable[[RunFacts], Mapping[str, str]]) -> list[TableRow]:
-    """A row for each figure that a run has; those that differ are marked where there are two runs."""
+    """A row for each figure that a run has; settings that differ are marked."""
     found = [figures(run) for run in runs]
     names = list(dict.fromkeys(name for one in found for name, value in one.items() if value))
-    rows = [TableRow((name, *(one.get(name) or "–" for one in found))) for name in names]
-    marks_differences = len(runs) > 1 and figures is settings
-    return [TableRow(row.cells, "differs" if marks_differences and len({*row.cells[1:]}) > 1 else "") for row in rows]
+    rows = [(name, *(one.get(name) or "–" for one in found)) for name in names]
+    return [TableRow(row, "differs" if figures is settings and len({*row[1:]}) > 1 else "") for row in rows]
 
 
 def _cards(run: RunFacts) -> list[tuple[str, str]]:
@@ -208,11 +207,11 @@ def _curves(runs: Sequence[RunFacts]) -> list[Figure]:
     losses: list[Series] = []
     legend: list[tuple[str, int, str]] = []
     for place, (run, of) in enumerate(zip(runs, _of(runs), strict=True)):
-        raw = run.curve(lambda step: step.loss)
+        raw = run.curve(StepEvent, lambda step: step.loss)
         losses += [
             Series(f"each step{of}", raw, place, "faint"),
             Series(f"training{of}", smoothed(raw), place),
-            Series(f"test split{of}", run.test_curve(lambda event: event.eval_loss), place, "dots"),
+            Series(f"test split{of}", run.curve(EvalEvent, lambda event: event.eval_loss), place, "dots"),
         ]
         legend += [(f"training, smoothed{of}", place, "line"), (f"test split{of}", place, "dots")]
     label = "Loss by step. " + "; ".join(
@@ -227,12 +226,13 @@ def _curves(runs: Sequence[RunFacts]) -> list[Figure]:
         "Tokens per second, mean so far": lambda step: step.tokens_per_second,
     }
     for title, figure in others.items():
-        series = [Series(run.name, run.curve(figure), place) for place, run in enumerate(runs)]
+        series = [Series(run.name, run.curve(StepEvent, figure), place) for place, run in enumerate(runs)]
         said = [f"{one.name}: {one.points[-1][1]:.3g} at the end" for one in series if one.points]
         chart = line_chart(f"{title} by step. {'; '.join(said)}", "step", series, from_zero=True)
         found.append(Figure(title, chart, names))
     scored = [
-        Series(run.name, run.test_curve(lambda event: event.score), place, "dots") for place, run in enumerate(runs)
+        Series(run.name, run.curve(EvalEvent, lambda event: event.score), place, "dots")
+        for place, run in enumerate(runs)
     ]
     by = next((run.done.scored_by for run in runs if run.done and run.done.scored_by), "score")
     last = "; ".join(f"{one.name}: {one.points[-1][1]:.1f} at the end" for one in scored if one.points)

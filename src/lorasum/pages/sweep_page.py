@@ -34,7 +34,7 @@ def _row(one: TrialResult, keys: Sequence[str], best: bool) -> TableRow:
     value = "–" if one.value is None else f"{one.value:.4g}"
     tried = (str(one.values.get(key, "")) for key in keys)
     cells = (one.run, *tried, value, one.state, str(one.evaluations), dollars(one.usd))
-    return TableRow(cells, "best" if best else "")
+    return TableRow(cells, "chosen" if best else "")
 
 
 def _of_key(key: str, result: SweepResult) -> Markup:
