@@ -313,9 +313,29 @@ def test_the_own_emoji_of_a_discord_server_are_shown_by_name() -> None:
         "The video chat ended.",
         "This poll is no longer available.",
         "You can now message and call each other and see info like Active Status.",
+        "Liked a message.",
+        "Mia Lee sent an attachment",
+        "Mia Lee hat einen Anhang gesendet",
+        "Mia envió un archivo adjunto.",
+        "Mia a envoyé une pièce jointe.",
+        "Mia ha inviato un'immagine.",
+        "Você enviou um anexo.",
+        "Du hast einen Anhang gesendet.",
+        'Ha messo "Mi piace" a un messaggio',
+        "Gostou de uma mensagem",
+        "Reagiu 🫨 à sua mensagem ",
+        "You missed a call from Mia",
+        "Du hast einen Videoanruf von Mia verpasst.",
+        "Perdiste una llamada de Mia.",
+        "Vous avez manqué un appel vidéo de Mia.",
+        "Mia perdeu sua ligação.",
+        "Hai perso una chiamata da Mia.",
+        "Mia Lee started a video chat",
+        "Video chat ended",
     ],
 )
 def test_messengers_notices_are_no_messages(words: str) -> None:
+    """Sentences of message_1.json in downloads of Facebook and Instagram, and near ones that people write."""
     sent = {"sender_name": "Mia Lee", "timestamp_ms": 1, "content": words, "type": "Generic"}
     own = (
         "You called me, and the call ended?",
@@ -323,10 +343,26 @@ def test_messengers_notices_are_no_messages(words: str) -> None:
         "You missed a call from the dentist.",
         "Mia Lee here, call me.",
         "the message 😂",
+        "lol how do I react to a message 😂",
+        "Reaccionó a mi mensaje 😂",
+        "Hat jemand auf deine Nachricht reagiert 😂",
+        "You missed a call",
+        "Du hast einen Anruf verpasst",
+        "You sent an attachment",
+        "Liked a message of yours",
+        "Mia sent a photo",
+        "Anna hat einen Anhang gesendet",
+        "Video chat ended badly",
     )
     said = [{"sender_name": "Mia Lee", "timestamp_ms": 2, "content": text} for text in own]
     chat = read_json({"messages": [sent, *said]})
     assert (chat.dialogue.split("\n"), chat.left_out) == ([f"Mia Lee: {text}" for text in own], {"notices": 1})
+
+
+@pytest.mark.parametrize(("sender", "words"), [("Will", "Will set the emoji later"), ("I", "I left the group")])
+def test_who_has_a_word_for_a_name_may_say_it(sender: str, words: str) -> None:
+    sent = {"sender_name": sender, "timestamp_ms": 1, "content": words}
+    assert read_json({"messages": [sent]}).dialogue == f"{sender}: {words}"
 
 
 def test_messengers_words_about_pictures_are_left_out_in_each_language() -> None:
