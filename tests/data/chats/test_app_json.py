@@ -291,6 +291,67 @@ def test_the_whole_text_of_a_message_in_telegram_is_read(sent: dict[str, Any], l
     assert read_json({**TELEGRAM, "messages": [message]}).dialogue == f"Ana: {line}"
 
 
+def held(kind: str, **content: Any) -> list[dict[str, Any]]:
+    """An attachment as Microsoft Graph answers it, with JSON as text."""
+    return [{"id": "7", "contentType": kind, "contentUrl": None, "content": json.dumps(content)}]
+
+
+CARD = "application/vnd.microsoft.card"
+BEN = {"application": None, "user": {"displayName": "Ben", "userIdentityType": "aadUser"}}
+FACTS = [{"type": "FactSet", "facts": [{"title": "host", "value": "db1"}]}, {"type": "Input.Text", "title": "Why?"}]
+CELLS = [{"type": "Column", "items": [{"type": "TextBlock", "text": "disk full"}]}]
+
+
+@pytest.mark.parametrize(
+    ("html", "more", "said"),
+    [
+        ('<p>ok <emoji id="smile" alt="🙂" title="Smile"></emoji></p>', {}, "ok 🙂"),
+        ('<p><img itemtype="http://schema.skype.com/Emoji" alt="🙂" src="x"></p>', {}, "🙂"),
+        ("<p>&lt;p&gt;&nbsp;is a tag</p>", {}, "<p> is a tag"),
+        ("<p>no</p>", {"subject": "Friday release"}, "Friday release: no"),
+        (
+            '<p>FYI</p><attachment id="7"></attachment>',
+            {
+                "attachments": held(
+                    "forwardedMessageReference", originalMessageContent="<p>I quit</p>", originalMessageSender=BEN
+                )
+            },
+            "FYI\n> Ben: I quit",
+        ),
+        (
+            '<attachment id="7"></attachment>\n<p>I am</p>',
+            {"attachments": held("messageReference", messagePreview="who is on call?", messageSender=BEN)},
+            "I am",
+        ),
+        (
+            '<attachment id="7"></attachment>',
+            {"attachments": held(f"{CARD}.adaptive", body=[{"type": "ColumnSet", "columns": CELLS}, *FACTS])},
+            "disk full host: db1",
+        ),
+        ("", {"attachments": held(f"{CARD}.hero", title="Alert", text="disk full")}, "Alert disk full"),
+        ("<p>me</p>", {"attachments": [{"contentType": "reference", "name": "plan.docx"}]}, "me"),
+    ],
+)
+def test_the_whole_of_a_message_in_teams_is_read(html: str, more: dict[str, Any], said: str) -> None:
+    """Keys of chatMessage and chatMessageAttachment, as Microsoft Graph's reference has them."""
+    message = {"messageType": "message", "createdDateTime": "2024-06-03T18:02:00Z", "from": BEN, **more}
+    message["body"] = {"contentType": "html", "content": html}
+    told = {"contentType": "html", "content": "<systemEventMessage/>"}
+    about = [
+        message | {"messageType": kind, "from": None, "body": told, "attachments": []}
+        for kind in ("systemEventMessage", "unknownFutureValue", "chatEvent")
+    ]
+    gone = message | {"deletedDateTime": "2024-06-03T18:03:00Z"}
+    for data in ({"value": [message, *about, gone]}, [message, *about, gone], {"messages": [message, *about, gone]}):
+        chat = read_json(data)
+        assert (chat.dialogue, chat.left_out) == (f"Ben: {said}", {"notices": 4})
+
+
+def test_messages_of_other_services_that_tell_their_type_are_kept() -> None:
+    sent = {"messageType": "text", "from": "ben", "body": {"text": "hi"}}
+    assert read_json([sent, {**sent, "from": "ana"}]).dialogue == "ben: hi\nana: hi"
+
+
 def test_the_own_emoji_of_a_discord_server_are_shown_by_name() -> None:
     sent = {"type": 0, "timestamp": "2024", "author": {"username": "otto"}, "content": "four <a:yes:123> <3"}
     assert read_json([sent]).dialogue == "otto: four :yes: <3"

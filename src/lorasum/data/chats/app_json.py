@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lorasum.config.data import Messages
-from lorasum.data.chats import discord, telegram
+from lorasum.data.chats import discord, teams, telegram
 from lorasum.data.chats.chat import Chat
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import (
@@ -71,7 +71,7 @@ def export_in(data: Any) -> Export | None:
             return Export("Slack export", data)
         if data and all(map(discord.is_discord, data)):
             return Export("Discord export", by_time(data))
-        return None
+        return Export("Teams export", by_time(data)) if data and all(map(teams.is_teams, data)) else None
     if not isinstance(data, Mapping):
         return None
     if isinstance(data.get("mapping"), Mapping):
@@ -104,7 +104,7 @@ def _as_it_is(message: Any) -> Any:
     return message
 
 
-_COMPLETE = {"Discord export": discord.complete, "Telegram export": telegram.complete}
+_COMPLETE = {"Discord export": discord.complete, "Teams export": teams.complete, "Telegram export": telegram.complete}
 """What brings together the words of a message that an app keeps in several places."""
 
 
@@ -138,6 +138,8 @@ def _is_chat(one: Mapping[str, Any]) -> bool:
 def _of_object(data: Mapping[str, Any], messages: list[Any]) -> Export | None:
     """The export that an object with `messages` is."""
     first = messages[0]
+    if all(map(teams.is_teams, messages)):
+        return Export("Teams export", by_time(messages))
     if isinstance(first, Mapping) and ("sender_name" in first or "senderName" in first):
         return Export("Messenger export", by_time(messages))
     if "guild" in data and "channel" in data:
@@ -172,6 +174,8 @@ def _is_no_message(message: Mapping[str, Any], form: str) -> bool:
         return True
     if form == "Discord export":
         return not discord.is_written(message)
+    if form == "Teams export":
+        return not teams.is_written(message)
     if form == "Messenger export":
         return is_about_the_chat(message)
     return form == "ChatGPT export" and (message.get("recipient", "all") != "all" or _role(message) == "tool")
