@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -195,6 +196,12 @@ def test_a_text_that_is_passed_over_holds_nothing(text: str, signs: dict[str, st
     text = text.translate(str.maketrans("0123456789" + "".join(signs), digits + "".join(signs.values())))
     held = bool(find_personal(text, "US") or unexplained_numbers(text, "US"))
     assert not held or candidates([text]) == [0]
+
+
+def test_an_unbroken_text_takes_time_by_its_length() -> None:
+    begin = time.process_time()
+    assert find_personal("12345678-" * 40_000, "US") == []
+    assert time.process_time() - begin < 8, "it was 50 s when every hyphen began another search"
 
 
 def test_digits_of_all_scripts_are_looked_at() -> None:

@@ -121,9 +121,12 @@ def _windows(shadow: str) -> list[Window]:
     windows: list[Window] = []
     for first, last in _long_numbers(shadow):
         start = max(first - patterns.BEFORE, 0)
-        start = max(shadow.rfind(" ", 0, start), shadow.rfind("\n", 0, start)) + 1  # a web address begins there
+        behind = windows[-1][1] if windows else 0
+        start = (
+            max(shadow.rfind(" ", behind, start), shadow.rfind("\n", behind, start)) + 1
+        )  # a web address begins there
         end = min(last + patterns.AFTER, len(shadow))
-        if windows and start <= windows[-1][1]:
+        if windows and start <= behind:
             start = windows.pop()[0]
         windows.append((start, end))
     return windows
