@@ -147,7 +147,7 @@ def _objects(address: str, split: Split, say: Say, login: S3Login) -> list[S3Obj
     if has_magic(address) or f"s3://{objects[0].bucket}/{objects[0].key}" == address:
         return objects
     names = without_descriptions([Path(one.key).name for one in objects], (), Path(address).name, say)
-    chosen = chosen_files(names, split, address, say)
+    chosen = chosen_files(splits_of(names), split, address, say)
     return [one for one in objects if Path(one.key).name in chosen]
 
 
@@ -195,7 +195,9 @@ def _use(folder: Path, split: Split) -> str:
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and holds_rows(path.name))
     splits = splits_of(folders)
     likely = [*of_split(splits, split), *(name for name in folders if splits[name] is None)]
-    return f"name one of its folders, such as {folder / likely[0]}" if likely else f"use {known_types()}"
+    if likely:
+        return f"name one of its folders, such as {folder / likely[0]}"
+    return f"name what to read in data.{split}" if folders else f"use {known_types()}"
 
 
 def _where_else(given: str) -> str:

@@ -771,6 +771,7 @@ def test_a_card_that_names_the_files_of_splits_is_told_of(tmp_path: Path) -> Non
         ("train", "test", "test"),
         ("chats", "test", "test"),
         ("chats", "old", ""),
+        ("dev_train", "dev_test", "dev_test"),
         ("chats", "train", None),
         ("test", "train", None),
     ],
@@ -786,6 +787,7 @@ def test_files_beside_folders_of_splits_are_told_of(tmp_path: Path, top: str, be
     else:
         assert kept(tmp_path, said=said, test=str(tmp_path / below / "0.jsonl")) == ROWS[:1]
         assert ("".join(said).count(f"left the folder {left}") == 1) == bool(left)
+        assert not any(text.endswith(" too") and "took all" in text for text in said)
 
 
 @pytest.mark.parametrize(
@@ -847,6 +849,9 @@ def test_both_splits_from_the_same_files_are_told_of(tmp_path: Path, names: tupl
         ("traindatasetA DEVDATASETA", "traindatasetA", "DEVDATASETA"),
         ("Xtraining Xtesting", "Xtraining", "Xtesting"),
         ("train_test_split_train train_test_split_test", "train_test_split_train", "train_test_split_test"),
+        ("train train_test", "train", None),
+        ("a_train a_train-valid a_test", "a_train", "a_test"),
+        ("train_valid testing", "train_valid", "testing"),
         ("QATrain WATest", "QATrain WATest", "QATrain WATest"),
         ("QATrain other", "QATrain other", "QATrain other"),
         ("trainer-chats tester-chats", "trainer-chats tester-chats", "trainer-chats tester-chats"),

@@ -63,7 +63,7 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     names = without_descriptions([path.name for path in files], below, folder.name, say)
     if names:
         _check_below(below, {name: splits[name] for name in (*names, *below)}, split, folder, say)
-        chosen = chosen_files(names, split, str(folder), say)
+        chosen = chosen_files({name: splits[name] for name in names}, split, str(folder), say)
         if len(chosen) == len(names) > 1 and card_tells_splits(folder):
             say(folder.name, f"took all files for data.{split}: {CARD_TELLS}")
         return [folder / name for name in chosen]
@@ -94,20 +94,21 @@ def _chosen_folders(
     return without_links_out([folder / name for name in chosen], folder, say)
 
 
-def chosen_files(names: Sequence[str], split: Split, folder: str, say: Say) -> list[str]:
+def chosen_files(splits: Mapping[str, str | None], split: Split, folder: str, say: Say) -> list[str]:
     """The names of a folder's files that are of `split`; all of them where their names do not tell.
 
     They tell where all are named by splits, one is named by the training split, or one is just a split's name.
 
     Args:
+        splits: by the names of the files.
         folder: its path or address.
 
     Raises:
         DataError: they tell that none is of `split`.
     """
-    splits, where = splits_of(names), Path(folder).name
+    where = Path(folder).name
     unnamed = [name for name, kind in splits.items() if kind is None]
-    told = not unnamed or "train" in splits.values() or any(map(is_alone, names))
+    told = not unnamed or "train" in splits.values() or any(kind and is_alone(name) for name, kind in splits.items())
     chosen = of_split(splits, split) or (unnamed if split == "train" else [])
     if told and chosen:
         _tell(chosen, splits, split, where, say, unnamed)
@@ -115,7 +116,7 @@ def chosen_files(names: Sequence[str], split: Split, folder: str, say: Say) -> l
     if told and (split == "test" or len({*splits.values()}) > 1):
         instead = ", or set data.test_fraction in its place" if split == "test" else ""
         raise DataError(
-            f"{folder} has no files for data.{split}; it has {some(names)}",
+            f"{folder} has no files for data.{split}; it has {some(splits)}",
             f"name those to read in data.{split}{instead}",
         )
     if any(splits.values()):
@@ -123,7 +124,7 @@ def chosen_files(names: Sequence[str], split: Split, folder: str, say: Say) -> l
         too = f", {some(others)} too" if others else ""
         why = f": {some(unnamed)} has no split in its name" if unnamed else ""
         say(where, f"took all files for data.{split}{too}{why}")
-    return list(names)
+    return list(splits)
 
 
 def without_descriptions(names: Sequence[str], below: Sequence[str], where: str, say: Say) -> list[str]:

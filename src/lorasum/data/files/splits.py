@@ -14,7 +14,7 @@ _KINDS = {
 _WORD = f"(?:{'|'.join(f'(?P<{kind}>{words})' for kind, words in _KINDS.items())})"
 _NAME = re.compile(rf"(?<![a-z]){_WORD}(?:set|data)?(?![a-z])", re.IGNORECASE)  # not testCases, salesTraining
 _SHARD = r"(?:[-_. ]?\d+)*(?:-of-\d+(?:-[0-9a-f]+)?)?"
-_ALONE = re.compile(rf"{_WORD}(?:set|data)?{_SHARD}", re.IGNORECASE)
+_ALONE = re.compile(rf"(?:tests|{_WORD}(?:set|data)?){_SHARD}", re.IGNORECASE)
 _TESTS = re.compile(rf"tests{_SHARD}", re.IGNORECASE)
 _OWN = re.compile(rf"{_WORD}(?:set|data)?", re.IGNORECASE)
 _PART = re.compile(rf"(?P<whole>.*{_WORD}(?:set|data)?)[-_. ]?(?:part[-_. ]?)?\d+(?:-of-\d+)?", re.IGNORECASE)
@@ -29,12 +29,17 @@ def split_of(name: str) -> str | None:
 
 
 def splits_of(names: Iterable[str]) -> dict[str, str | None]:
-    """The split of each name, where it is certain with the other names: theirs too are QATest and QATrain, and `tests`
-    beside a name of the training split.
+    """The split of each name beside the others: QATest and QATrain are of one too, and `tests` beside a name of the
+    training split. `train_test` is of none beside `train`.
     """
     splits = {name: split_of(name) for name in names}
-    splits |= _pairs(splits)
-    if "train" in splits.values():
+    pairs = _pairs(splits)
+    splits |= pairs
+    train = [name for name, kind in splits.items() if kind == "train"]
+    mixed = [name for name in train if name not in pairs and len({one.lastgroup for one in _NAME.finditer(name)}) > 1]
+    if len(train) > len(mixed):
+        splits |= dict.fromkeys(mixed)
+    if train:
         splits |= {name: "test" for name in splits if _TESTS.fullmatch(_bare(name))}
     return splits
 
