@@ -31,14 +31,12 @@ def verb(
 
     def register(function: Callable[..., object]) -> Callable[..., object]:
         _run, *own = inspect.signature(function).parameters.values()
-        last = {"overrides": (Overrides, None), "as_json": (Json, False), "quiet": (Quiet, False)}
-        if not has_json:
-            del last["as_json"]
+        json = [("as_json", Json, False)] if has_json else []
+        last = [("overrides", Overrides, None), *json, ("quiet", Quiet, False), ("verbose", Verbose, False)]
         options = [
             _option("config", ConfigFile, inspect.Parameter.empty),
             *(option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in own),
-            *(_option(name, annotation, default) for name, (annotation, default) in last.items()),
-            _option("verbose", Verbose, False),
+            *(_option(*one) for one in last),
         ]
 
         def call(

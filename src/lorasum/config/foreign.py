@@ -124,10 +124,10 @@ def translated(theirs: Mapping[str, Any], name: str) -> Translated | None:
     left: list[str] = []
     packs = theirs.get("sample_packing") is True or theirs.get("packing") is True
     for key, value in theirs.items():
-        if (key, value if isinstance(value, str | bool | int) else None) in _SAID_ANYWAY or value in (None, ""):
+        plain = value if isinstance(value, str | bool | int) else None
+        if (key, plain) in _SAID_ANYWAY or value in (None, "") or key == "datasets":
             continue
-        by_value = _TOLD_BY_VALUE.get((key, value)) if isinstance(value, str | bool | int) else None
-        place, ours_value = by_value or (KEYS[tool].get(key), value)
+        place, ours_value = _TOLD_BY_VALUE.get((key, plain), (KEYS[tool].get(key), value))
         if place in _LISTS and isinstance(ours_value, str) and ours_value != "all-linear":
             ours_value = [one.strip() for one in ours_value.split(",")]
         if key in _BATCH and not packs:
@@ -136,7 +136,6 @@ def translated(theirs: Mapping[str, Any], name: str) -> Translated | None:
             left.append(f"{key}: {value}")
         else:
             put(ours, tuple(place.split(".")), ours_value)
-    left = [one for one in left if not one.startswith("datasets:")]
     return Translated(tool, ours, (*left, *_data(ours, theirs), *_refused(ours)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasum.config.loader import is_piped
+from lorasum.config.new_file import as_argument
 from lorasum.config.secrets import redact
 from lorasum.results.serving import DeployResult, RunResult
 from lorasum.results.training import PlanResult, PrepareResult, SweepResult, TrainResult
@@ -24,7 +25,7 @@ class Given:
 
     def command(self, verb: str, *more: str) -> str:
         """`lorasum train run.yaml --set lora.r=8`."""
-        return shlex.join(["lorasum", verb, *self._words, *more])
+        return " ".join(["lorasum", verb, as_argument(self.config), *self._sets, *more])
 
     def hint(self, text: str) -> str:
         """A hint with the command itself where it says "`lorasum train` with this config"."""
@@ -35,8 +36,8 @@ class Given:
     def next_of(self, result: object) -> list[str]:
         """What can follow a result; nothing where the config came through a pipe."""
         if isinstance(result, SweepResult):
-            words = ["FILE", *self._sets] if is_piped(self.config) else self._words
-            return [one.replace("FILE", shlex.join(words), 1) for one in result.next]
+            words = ["FILE" if is_piped(self.config) else as_argument(self.config), *self._sets]
+            return [one.replace("FILE", " ".join(words), 1) for one in result.next]
         if is_piped(self.config):
             return []
         match result:
@@ -54,10 +55,5 @@ class Given:
         return []
 
     @property
-    def _words(self) -> list[str]:
-        is_yaml = self.config.suffix.lower() in (".yaml", ".yml")
-        return [*([] if is_yaml else ["--config"]), str(self.config), *self._sets]
-
-    @property
     def _sets(self) -> list[str]:
-        return [word for one in self.overrides if redact(one) == one for word in ("--set", one)]
+        return [word for one in self.overrides if redact(one) == one for word in ("--set", shlex.quote(one))]
