@@ -216,6 +216,7 @@ IN_CHANNEL = [{"type": "channel", "channel_id": "C1"}, {"type": "text", "text": 
     ("sent", "line"),
     [
         ({"text": "New notification", "blocks": DEPLOYED}, "Deploy failed *db1* is full by ana"),
+        ({"text": "This content can't be displayed.", "blocks": [RICH]}, "I quit & go"),
         ({"text": "Deploy failed", "blocks": DEPLOYED}, "Deploy failed *db1* is full by ana"),
         (
             {"text": "Deploy failed:\n*db1* is full, by ana", "blocks": DEPLOYED},
@@ -239,7 +240,12 @@ def test_what_people_write_is_read_from_its_text() -> None:
     """Slack makes both from what somebody writes, and a box without words is counted."""
     blocks = [{"type": "rich_text", "elements": [*IN_CHANNEL, {"type": "text", "text": " soon"}]}]
     assert said(message("<#C1|ops> is up", blocks=blocks)) == ["Ana: #ops is up"]
-    assert read_slack([message(attachments=[{"fallback": "[no preview available]"}])]).left_out == {"media": 1}
+    bare: dict[str, Any] = {
+        "text": "This content can't be displayed.",
+        "blocks": [{"type": "image", "alt_text": "a chart"}],
+    }
+    boxes = [{"fallback": "[no preview available]"}]
+    assert read_slack([message(attachments=boxes), message(bot_id="B1", **bare)]).left_out == {"media": 2}
 
 
 def test_the_api_and_other_time_stamps_are_read() -> None:

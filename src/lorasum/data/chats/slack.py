@@ -57,7 +57,7 @@ def read_slack(messages: Sequence[_Message], users: Iterable[Any] = ()) -> Chat:
         text = "" if is_notice(message) else said(message, names)
         if text:
             lines.append(f"{_author(message, names)}: {text}")
-        elif message.get("files") or message.get("upload") or message.get("attachments"):
+        elif any(message.get(key) for key in ("files", "upload", "attachments", "blocks")):
             left_out["media"] += 1
         else:
             left_out["notices"] += 1

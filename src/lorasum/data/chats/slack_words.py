@@ -17,7 +17,8 @@ _MARK = re.compile(r"<([@#!]?)([^|<>]*)(?:\|([^<>]*))?>")
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 _UPLOADED = re.compile(r"<@[^<>]+> uploaded a file: <[^<>]+>(?: and commented: )?", re.IGNORECASE)
 """What old exports write in front of a comment on a file."""
-_NO_PREVIEW = "[no preview available]"
+_NO_WORDS = re.compile(r"\[no preview available\]|This content can't be displayed\.")
+"""What Slack itself writes where an app gives it blocks and no text."""
 _FALLBACK_HEAD = re.compile(r"\[[^\]\n]*\d[^\]\n]*\] [^:\n]{1,80}: ")
 """What stands before the text of a message that is passed on: `[June 3rd, 2024 10:00 AM] ben: `."""
 _WORD = re.compile(r"[^\W_]+")
@@ -66,8 +67,8 @@ def _shown(text: str, blocks: Any, names: Mapping[str, str], by_app: bool) -> st
 
     What people write has the same words in both. So has much of what apps write, and a text keeps its line breaks.
     """
-    plain = _plain(text, names)
     built = by_app or any(block.get("type") != "rich_text" for block in objects(blocks))
+    plain = "" if built and _NO_WORDS.fullmatch(text) else _plain(text, names)
     if plain and not built:
         return plain
     of_blocks = _plain(_of_blocks(blocks, names), names)
@@ -107,7 +108,7 @@ def _of_box(box: _Object, names: Mapping[str, str], before: list[str]) -> Iterat
 
 
 def _fallback(box: _Object) -> str:
-    return _stripped(box.get("fallback")).replace(_NO_PREVIEW, "").strip()
+    return _NO_WORDS.sub("", _stripped(box.get("fallback"))).strip()
 
 
 def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
