@@ -433,6 +433,21 @@ def test_messengers_words_about_pictures_are_left_out_in_each_language() -> None
     assert read_json({"messages": [photo, call, own]}).dialogue == "Mia: Mia here, hi"
 
 
+def test_polls_of_messenger_are_kept_and_placeholders_are_not() -> None:
+    """Types and keys as a download of encrypted chats has them, where those without a value are empty lists."""
+    sent = {
+        "senderName": "Mia Lee",
+        "timestamp": 1,
+        "text": "Mia Lee created a poll: Where?.",
+        "photos": [],
+        "type": "text",
+    }
+    gone = {"senderName": "Mia Lee", "timestamp": 2, "text": "Message unavailable", "media": [], "type": "placeholder"}
+    own = sent | {"timestamp": 3, "text": "Mia Lee here, hi"}
+    chat = read_json({"messages": [sent, gone, own]})
+    assert chat.dialogue == "Mia Lee: Mia Lee created a poll: Where?.\nMia Lee: Mia Lee here, hi"
+
+
 def test_notices_and_pictures_are_counted() -> None:
     assert read_json(TELEGRAM).left_out == {"notices": 1, "media": 1}
     assert read_json(DISCORD).left_out == {"notices": 1}

@@ -21,7 +21,7 @@ _DONE = re.compile(
     r"|changed the (?:group (?:photo|name)|theme|chat (?:theme|colou?rs?)|colou?rs?)\b.*"
     r"|(?:added|removed) .+ (?:to|from) the group|(?:left|created|joined) the group|made .+ (?:a group |an )?admin"
     rf"|(?:started|joined|ended) (?:an?|the) {_CALL}|missed (?:your|an?) {_CALL}{_WITH}"
-    r"|created a poll: .+|voted for .+ in the poll|changed \w+ vote to .+|(?:un)?pinned a message|unsent a message"
+    r"|voted for .+ in the poll|changed \w+ vote to .+|(?:un)?pinned a message|unsent a message"
     r"|turned (?:on|off) disappearing messages.*|waved at .+|called you|reacted .{1,12} to .{1,30}",
     re.IGNORECASE,
 )
@@ -84,11 +84,14 @@ _OWN_NAME = re.compile(r"[ \d_.]")
 def is_about_the_chat(message: Mapping[str, Any]) -> bool:
     """Whether the app wrote a message's text, such as `Mia sent a photo.` or `Mia named the group Trip.`"""
     text = message.get("content", message.get("text"))
+    if message.get("type") == "placeholder":
+        return True  # of an encrypted message that is not at hand
     if not isinstance(text, str):
         return False
     text = mended(text).strip()
     sender = mended(str(message.get("sender_name") or message.get("senderName") or ""))
-    if text.startswith(f"{sender} ") and (any(key in message for key in _ATTACHED) or _tells(sender, text)):
+    asks = "created a poll: " in text
+    if text.startswith(f"{sender} ") and (any(map(message.get, _ATTACHED)) or (_tells(sender, text) and not asks)):
         return True  # in each language
     names = [name for name in (sender, sender.split(" ")[0]) if name]
     if any(_is_own_deed(text, name, whole=name == sender) for name in names):
