@@ -196,6 +196,7 @@ def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
         kept(several)
 
 
+@pytest.mark.parametrize("above", ["", "data", "result"])
 @pytest.mark.parametrize("form", [list, lambda rows: dict(enumerate(rows))])
 @pytest.mark.parametrize(
     ("names", "train", "test"),
@@ -212,10 +213,10 @@ def test_a_document_of_splits_gives_each_split_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_the_keys_of_a_document_tell_its_splits(
-    tmp_path: Path, form: Any, names: str, train: int | None, test: int | None
+    tmp_path: Path, above: str, form: Any, names: str, train: int | None, test: int | None
 ) -> None:
     document = {name: form([row]) for name, row in zip(names.split(), ROWS, strict=False)}
-    path = write(tmp_path / "t.json", json.dumps(document))
+    path = write(tmp_path / "t.json", json.dumps({above: document} if above else document))
     for split, taken in (("train", train), ("test", test)):
         said: list[str] = []
         if taken is None:

@@ -51,21 +51,30 @@ def rows_of(
     if tables:
         return _table(tables, columns, split, say) or [document]
     inner = {key: value for key, value in document.items() if isinstance(value, Mapping)}
-    kinds = splits_of(inner)
-    if "train" in kinds.values() or (inner and all(kinds.values())):
-        splits = {name: list(rows_of(inner[name], columns, split)) for name, kind in kinds.items() if kind}
-        if all(rows != [inner[name]] for name, rows in splits.items()):  # `train_17` may be the id of a row
-            return _of_split({**inner, **splits}, split, say)
+    if splits := _splits(inner, columns, split):
+        return _of_split({**inner, **splits}, split, say)
     named = [value for key, value in inner.items() if key in _NAMES]
     if len(named) == 1:
-        return rows_of(named[0], columns, split)
+        return rows_of(named[0], columns, split, say)
     if len(inner) == 1:
-        found = list(rows_of(next(iter(inner.values())), columns, split))
+        left: list[str] = []
+        found = list(rows_of(next(iter(inner.values())), columns, split, left.append))
         if all(isinstance(row, Mapping) and columns.dialogue in row for row in found):
+            for text in left:
+                say(text)
             return found
     if document and all(isinstance(value, Mapping) for value in document.values()):
         return _by_column(document) if _are_columns(document) else list(document.values())
     return [document]
+
+
+def _splits(inner: Mapping[str, Mapping[str, Any]], columns: Columns, split: Split) -> dict[str, list[Any]]:
+    """The rows of the objects that are named by splits, by their names; none if those are rows, such as `train_17`."""
+    kinds = splits_of(inner)
+    if not ("train" in kinds.values() or all(kinds.values())):
+        return {}
+    splits = {name: list(rows_of(inner[name], columns, split)) for name, kind in kinds.items() if kind}
+    return splits if all(rows != [inner[name]] for name, rows in splits.items()) else {}
 
 
 def _is_table(value: Any) -> bool:
