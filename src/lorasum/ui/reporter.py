@@ -104,15 +104,12 @@ class ConsoleReporter:
             case StartEvent():
                 self._stop_bars()  # of the log, which gives way to the steps
                 self._console.print(_training_plan(event), soft_wrap=True)
-            case StepEvent(step=step, steps=steps):
-                detail = f"loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
-                left = event.eta_seconds
+            case StepEvent(step=step, steps=steps, eta_seconds=left):
                 if self._live:
-                    detail = f"step {step}/{steps} · {detail}"
-                    self._move_bar("training", step, steps, detail, left)
+                    self._move_bar("training", step, steps, _sentence(event), left)
                 else:
-                    detail += "" if left is None else f" · {duration(left)} left"
-                    self._say_progress("training", step, steps, f"step {step}/{steps}", detail)
+                    detail = "" if left is None else f"{duration(left)} left"
+                    self._say_progress("training", step, steps, _sentence(event), detail)
             case LogEvent(line=line) if self._verbose:
                 self._console.print(Text(one_line(line), style="dim"), soft_wrap=True)
             case LogEvent(line=line):
@@ -186,11 +183,25 @@ class ConsoleReporter:
         self.step(f"{head} · {detail}" if detail else head)
 
 
-def _sentence(
-    event: EvalEvent | SavedEvent | MergedEvent | BaseEvent | DoneEvent | StatusEvent | UnknownEvent,
-) -> str:
+def readable(line: str) -> str:
+    """A line of a job's log, with an event as a sentence in place of its JSON."""
+    event = read_event(line)
+    return line if event is None else _sentence(event)
+
+
+def _sentence(event: Event) -> str:
     """One line about an event."""
     match event:
+        case StepEvent(step=step, steps=steps):
+            return f"step {step}/{steps} · loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
+        case StartEvent():
+            return f"training on {event.device}: {event.steps:,} steps, each of {event.tokens_per_step:,} tokens"
+        case ProgressEvent():
+            return f"{event.what}: {event.done} of {event.total} {event.detail}".rstrip()
+        case WarningEvent(text=text):
+            return f"warning: {text}"
+        case LogEvent(line=line):
+            return line
         case EvalEvent():
             said = f"step {event.step}: loss on the test split {loss(event.eval_loss)}"
             if event.score is None:
@@ -211,25 +222,6 @@ def _sentence(
             return f"{event.status}: {duration(event.billable_seconds)} billed{cost}"
         case UnknownEvent():
             return " ".join([event.kind, *(f"{key}={value}" for key, value in event.values.items())])
-
-
-def readable(line: str) -> str:
-    """A line of a job's log, with an event as a sentence in place of its JSON."""
-    match event := read_event(line):
-        case None:
-            return line
-        case StepEvent(step=step, steps=steps):
-            return f"step {step}/{steps} · loss {loss(event.loss)} · {event.tokens_per_second:,.0f} tokens/s"
-        case StartEvent():
-            return f"training on {event.device}: {event.steps:,} steps, each of {event.tokens_per_step:,} tokens"
-        case ProgressEvent():
-            return f"{event.what}: {event.done} of {event.total} {event.detail}".rstrip()
-        case WarningEvent():
-            return f"warning: {event.text}"
-        case LogEvent():
-            return event.line
-        case other:
-            return _sentence(other)
 
 
 def _training_plan(plan: StartEvent) -> RenderableType:
