@@ -335,6 +335,8 @@ def test_a_user_at_a_terminal_is_asked_for_what_is_missing() -> None:
     odd = write("odd.jsonl", [{"one": "hello there", "two": "hi"}] * 3)
     init([odd], RUN, InitOptions(), force=True, ask=asker("", ""))
     assert load_config(RUN).data.columns == Columns(dialogue="one", summary="two")
+    with pytest.raises(LorasumError, match="it has none"):
+        init([write("empty.jsonl", [{}, {}])], RUN, InitOptions(), force=True, ask=asker())
 
 
 def test_without_data_and_terminal_the_error_says_what_to_give() -> None:

@@ -130,14 +130,12 @@ def _missing(config: Config) -> list[str]:
 def _asked(ask: Ask, options: InitOptions) -> tuple[list[str], InitOptions]:
     """The answers to what was not given on the command line."""
     data = ask("file or folder of chats with their summaries", "chats.csv")
-    return [str(Path(data).expanduser())], InitOptions(
+    return [str(Path(data).expanduser())], replace(
+        options,
         name=options.name or run_name(ask("name of the run", _name_of(data))),
         model=options.model or ask("base model", _MODEL),
         backend=options.backend
         or _backend_named(ask("train on local, which is this machine, or sagemaker", _choose_backend()[0])),
-        dialogue=options.dialogue,
-        summary=options.summary,
-        test=options.test,
     )
 
 
@@ -158,12 +156,11 @@ def _look(train: str | list[str], options: InitOptions, ask: Ask | None) -> Look
     try:
         return look(train)
     except NoColumnsError as error:
-        if ask is None:
+        if ask is None or not error.names:
             raise
-        first, *_, last = (*error.names, *error.names)
         names = ", ".join(error.names)
-        dialogue = ask(f"column of the dialogue ({names})", first)
-        return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({names})", last)))
+        dialogue = ask(f"column of the dialogue ({names})", error.names[0])
+        return look(train, Columns(dialogue=dialogue, summary=ask(f"column of the summary ({names})", error.names[-1])))
 
 
 def _choices(output: Path, seen: Look, splits: SplitPaths, options: InitOptions) -> list[Choice]:
