@@ -287,8 +287,10 @@ def test_discords_data_package_is_refused_for_what_it_leaves_out() -> None:
 )
 def test_the_whole_text_of_a_message_in_telegram_is_read(sent: dict[str, Any], line: str) -> None:
     """Keys as export_output_json.cpp of Telegram Desktop writes them."""
-    message = {"id": 2, "type": "message", "date_unixtime": "1", "from": "Ana", "from_id": "user1", "text": "", **sent}
-    assert read_json({**TELEGRAM, "messages": [message]}).dialogue == f"Ana: {line}"
+    message = {"id": 2, "type": "message", "date": "2024-06-03T18:00:00", "from": "Ana", "from_id": "user1", "text": ""}
+    for data in ({**TELEGRAM, "messages": [message | sent]}, [message | sent]):
+        chat = read_json(data)
+        assert (chat.dialogue, chat.form) == (f"Ana: {line}", "Telegram export")
 
 
 def held(kind: str, **content: Any) -> list[dict[str, Any]]:

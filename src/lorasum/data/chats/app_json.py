@@ -15,7 +15,7 @@ from lorasum.data.chats.messages import (
     render_messages,
 )
 from lorasum.data.chats.messenger import is_about_the_chat
-from lorasum.data.chats.order import by_time
+from lorasum.data.chats.order import by_time, oldest_first
 from lorasum.data.chats.slack import is_slack, read_slack
 from lorasum.data.chats.unsaid import is_notice
 from lorasum.formatting import listing
@@ -71,7 +71,9 @@ def export_in(data: Any) -> Export | None:
             return Export("Slack export", data)
         if data and all(map(discord.is_discord, data)):
             return Export("Discord export", by_time(data))
-        return Export("Teams export", by_time(data)) if data and all(map(teams.is_teams, data)) else None
+        if data and all(map(teams.is_teams, data)):
+            return Export("Teams export", by_time(data))
+        return Export("Telegram export", oldest_first(data)) if data and all(map(telegram.is_telegram, data)) else None
     if not isinstance(data, Mapping):
         return None
     if isinstance(data.get("mapping"), Mapping):

@@ -10,6 +10,15 @@ from lorasum.data.chats.quoting import asked, quoted
 from lorasum.data.chats.written import objects
 
 
+def is_telegram(message: Any) -> bool:
+    """Whether a message in decoded JSON is one of Telegram's exports."""
+    return isinstance(message, Mapping) and (
+        message.get("type") in ("message", "service")
+        and {"id", "date"} <= message.keys()
+        and not {"from_id", "actor_id"}.isdisjoint(message)
+    )
+
+
 def complete(message: Any) -> Any:
     """A message with its whole text: what is said, then what is asked in a poll or listed to be done. What somebody
     else wrote is quoted."""
