@@ -246,9 +246,9 @@ def test_an_endpoint_of_one_run_stays_once_it_was_deployed(
 ) -> None:
     run = context(trained, backend, ledger)
     deploy(run, for_one_run=True)
-    assert not endpoints.serves(backend, ledger, "chats")
+    assert not endpoints.serves(run)
     assert deploy(run).reused
-    assert endpoints.serves(backend, ledger, "chats")
+    assert endpoints.serves(run)
 
 
 def test_an_ended_endpoint_of_one_run_says_nothing_of_the_next(
@@ -260,7 +260,7 @@ def test_an_ended_endpoint_of_one_run_says_nothing_of_the_next(
     with run.hold() as held:
         (row,) = ledger.rows(Endpoint, "chats")
         held.ledger.save(replace(row, state="gone"))
-    assert endpoints.serves(backend, ledger, "chats")
+    assert endpoints.serves(run)
 
 
 def test_an_endpoint_from_before_a_crash_must_answer_to_be_adopted(

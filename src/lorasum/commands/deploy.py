@@ -33,22 +33,60 @@ _PLACEHOLDER: Final = "<artifact>"
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Plan:
     """What a deploy is to serve, beside what serves now.
 
     Attributes:
-        several: the adapters to serve; none if it is the model of the job alone.
+        job: that made the artifact. Its name is empty if nothing is trained yet.
+        several: the adapters to serve, which are known to be whole; none if it is the model of the job alone.
+        end: when it ends by itself.
         serving: the record of the run's endpoint, if that is in service and is exactly what would be started.
         since: when the endpoint that serves now was started; None if there is none.
-        end: when it ends by itself.
     """
 
+    run: RunContext
     job: TrainingJob
     several: tuple[Adapter, ...]
-    serving: Endpoint | None
-    since: datetime | None
-    end: datetime | None
     usd_per_hour: float | None
+    end: datetime | None
+    serving: Endpoint | None = None
+    since: datetime | None = None
+
+    def placement(self) -> Placement:
+        """Where the model is to be served; with a warning of GPUs that would do nothing.
+
+        Raises:
+            LorasumError: the artifact is damaged or lacks what is to be served, or the instance has no room for it.
+        """
+        config, backend = self.run.config, self.run.backend
+        reference = JobRef(self.job.name, self.job.location) if self.job.name else None
+        if reference and not self.several:
+            check_artifact(backend, reference, f"{ADAPTER_FOLDER}/" if config.deploy.serve == "adapter" else "")
+        placement = Placement.of(config, shape_of_artifact(backend, reference) if reference else None)
+        refuse_what_does_not_fit(placement)
+        warn_of(placement.idle(), self.run.reporter)
+        return placement
+
+    def spec(self, placement: Placement) -> EndpointSpec:
+        config = self.run.config
+        return EndpointSpec(
+            run=config.name,
+            name=config.name,
+            artifact=self.job.artifact,
+            base=_base(self.job.origin) if self.several or config.deploy.serve == "adapter" else None,
+            port=config.local.port,
+            startup_timeout=config.local.startup_timeout,
+            adapters=self.several,
+            gpus=placement.tensor_parallel_size,
+            shortens_context=placement.shortens_context,
+        )
+
+    def said(self, placement: Placement) -> str:
+        """The endpoint in a line: its price, its end, and how it is served."""
+        most = expiry.most_instances(self.run.config)
+        until = until_note(self.end, self.since or self.run.ledger.now(), self.usd_per_hour, most)
+        price = price_note(self.usd_per_hour)
+        return f"endpoint {self.run.name}{price}{f', {until}' if until else ''}{placement.note()}"
 
 
 def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -> DeployResult:
@@ -67,24 +105,24 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
     """
     began, watch = time.monotonic(), TeardownWatch(run.name)
     with run.hold() as held:
-        wanted = _look(run, job)
-        if wanted.serving:
-            row = expiry.extend(held, endpoints.kept_for(held, wanted.serving, for_one_run), wanted.end)
+        plan = _look(run, job)
+        if plan.serving:
+            row = expiry.extend(held, endpoints.kept_for(held, plan.serving, for_one_run), plan.end)
         else:
-            row = _start(run, held, wanted, watch, for_one_run)
-    since = wanted.since or datetime.fromisoformat(row.created_at)
+            row = _start(held, plan, watch, for_one_run)
+    since = plan.since or datetime.fromisoformat(row.created_at)
     return DeployResult(
         run=run.name,
         endpoint=row.name,
         location=row.location,
-        artifact=wanted.job.artifact,
-        job=wanted.job.name,
-        reused=wanted.serving is not None,
+        artifact=plan.job.artifact,
+        job=plan.job.name,
+        reused=plan.serving is not None,
         seconds=time.monotonic() - began,
         expires_at=row.expires_at,
         ends_itself=row.ends_itself,
         max_usd=most_usd(row.expires_at, since, row.usd_per_hour, expiry.most_instances(run.config)),
-        adapters=tuple(one.run for one in wanted.several),
+        adapters=tuple(one.run for one in plan.several),
     )
 
 
@@ -96,12 +134,8 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
     """
     if run.backend.usd_per_hour("endpoint") == 0:
         return ""
-    quiet = RunContext(run.config, run.connect, run.ledger, Silent())  # `deploy` says it all again
-    wanted = _look(quiet, job)
-    if wanted.serving:
-        return ""
-    placement = _placement(quiet, wanted.job, wanted.several)
-    return f"start endpoint {run.name}{_terms(quiet, placement, wanted.usd_per_hour, wanted.end, wanted.since)}"
+    plan = _look(RunContext(run.config, run.connect, run.ledger, Silent()), job)  # `deploy` says it all again
+    return "" if plan.serving else f"start {plan.said(plan.placement())}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
@@ -113,75 +147,33 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     Raises:
         LorasumError: what is trained does not fit the config; or as `deploy` of its artifact.
     """
-    chosen = None
-    if job or recorded(run.backend, run.ledger, run.name):
-        chosen = chosen_job(run, job)
-    else:
-        run.reporter.warn(f"run {run.name!r} has no trained model yet: {_PLACEHOLDER} stands for it")
-    artifact = chosen.artifact if chosen else _PLACEHOLDER
-    base = _base(chosen.origin) if chosen else resolve_model(run.config.model, run.reporter)
-    several = adapters(run, chosen) if chosen else ()
-    placement = _placement(run, chosen, several)
+    is_trained = job or recorded(run.backend, run.ledger, run.name)
+    chosen = chosen_job(run, job) if is_trained else _not_trained(run)
+    several = adapters(run, chosen) if is_trained else ()
     price = known_price(run.backend, "endpoint")
-    end = expiry.end_of(run, None, None, price)
-    terms = _terms(run, placement, price, end, None)
-    run.reporter.step(f"would start endpoint {run.name}{terms}; nothing was started")
-    requests = run.backend.endpoint_requests(_spec(run.config, artifact, base, several, placement))
-    return DeployPlan(run.name, run.name, artifact, requests, price)
+    plan = _Plan(run, chosen, several, price, expiry.end_of(run, None, None, price))
+    placement = plan.placement()
+    run.reporter.step(f"would start {plan.said(placement)}; nothing was started")
+    requests = run.backend.endpoint_requests(plan.spec(placement))
+    return DeployPlan(run.name, run.name, chosen.artifact, requests, price)
 
 
-def _spec(
-    config: Config, artifact: str, base: ModelRef, several: tuple[Adapter, ...], placement: Placement
-) -> EndpointSpec:
-    return EndpointSpec(
-        run=config.name,
-        name=config.name,
-        artifact=artifact,
-        base=base if several or config.deploy.serve == "adapter" else None,
-        port=config.local.port,
-        startup_timeout=config.local.startup_timeout,
-        adapters=several,
-        gpus=placement.tensor_parallel_size,
-        shortens_context=placement.shortens_context,
-    )
+def _not_trained(run: RunContext) -> TrainingJob:
+    run.reporter.warn(f"run {run.name!r} has no trained model yet: {_PLACEHOLDER} stands for it")
+    model = resolve_model(run.config.model, run.reporter)
+    origin = Origin(template="", model=model.location, model_revision=model.revision or "")
+    return TrainingJob(run=run.name, name="", backend=run.backend.name, artifact=_PLACEHOLDER, origin=origin)
 
 
-def _placement(run: RunContext, job: TrainingJob | None, several: tuple[Adapter, ...]) -> Placement:
-    """Where the model of a job is to be served; with a warning of GPUs that would do nothing.
-
-    Args:
-        several: the adapters to serve, which are known to be whole; none if it is the model of the job alone.
-
-    Raises:
-        LorasumError: the artifact is damaged or lacks what is to be served, or the instance has no room for it.
-    """
-    reference = JobRef(job.name, job.location) if job else None
-    if reference and not several:
-        check_artifact(run.backend, reference, f"{ADAPTER_FOLDER}/" if run.config.deploy.serve == "adapter" else "")
-    placement = Placement.of(run.config, shape_of_artifact(run.backend, reference) if reference else None)
-    refuse_what_does_not_fit(placement)
-    warn_of(placement.idle(), run.reporter)
-    return placement
-
-
-def _terms(
-    run: RunContext, placement: Placement, usd_per_hour: float | None, end: datetime | None, began: datetime | None
-) -> str:
-    """The end of a line about an endpoint: its price, its end, and how it is served."""
-    until = until_note(end, began or run.ledger.now(), usd_per_hour, expiry.most_instances(run.config))
-    return f"{price_note(usd_per_hour)}{f', {until}' if until else ''}{placement.note()}"
-
-
-def _start(run: RunContext, held: HeldRun, wanted: _Wanted, watch: TeardownWatch, for_one_run: bool) -> Endpoint:
+def _start(held: HeldRun, plan: _Plan, watch: TeardownWatch, for_one_run: bool) -> Endpoint:
     watch.check()
-    config, job, several = run.config, wanted.job, wanted.several
-    placement = _placement(run, job, several)
-    spec = _spec(config, job.artifact, _base(job.origin), several, placement)
+    config, job, several, placement = plan.run.config, plan.job, plan.several, plan.placement()
+    spec = plan.spec(placement)
     row = replace(
-        endpoints.row_of(run.backend, run.name, spec.name, spec.artifact, job.origin),
+        endpoints.row_of(held.backend, held.name, spec.name, spec.artifact, job.origin),
         job=job.name,
         settings=_settings(config),
-        expires_at=wanted.end,
+        expires_at=plan.end,
         adapters=several,
         most_instances=expiry.most_instances(config),
         for_one_run=for_one_run,
@@ -189,13 +181,12 @@ def _start(run: RunContext, held: HeldRun, wanted: _Wanted, watch: TeardownWatch
 
     def probe(endpoint: EndpointRef) -> None:
         watch.check()  # a teardown gives up while this command holds the run's lock
-        one_model = Summarizer(run.backend, endpoint, job.origin, config.predict)
+        one_model = Summarizer(held.backend, endpoint, job.origin, config.predict)
         for summarizer in [one_model.of(one) for one in several] or [one_model]:
             _probe(summarizer)
         watch.check()  # an answer may take minutes
 
-    terms = _terms(run, placement, wanted.usd_per_hour, wanted.end, wanted.since)
-    run.reporter.step(f"starting endpoint {run.name}{terms}")
+    held.reporter.step(f"starting {plan.said(placement)}")
     return endpoints.start(held, row, spec, probe)
 
 
@@ -209,7 +200,7 @@ def _probe(summarizer: Summarizer) -> None:
         )
 
 
-def _look(run: RunContext, job: str | None) -> _Wanted:
+def _look(run: RunContext, job: str | None) -> _Plan:
     """What is to be served, and what serves now.
 
     Raises:
@@ -225,7 +216,7 @@ def _look(run: RunContext, job: str | None) -> _Wanted:
     if state.status in ("in_service", "creating"):
         since = state.created or (datetime.fromisoformat(serving.created_at) if serving else None)
     price = run.backend.usd_per_hour("endpoint")
-    return _Wanted(chosen, several, serving, since, expiry.end_of(run, row, since, price), price)
+    return _Plan(run, chosen, several, price, expiry.end_of(run, row, since, price), serving, since)
 
 
 def _settings(config: Config) -> str:

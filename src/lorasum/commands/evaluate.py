@@ -184,8 +184,7 @@ def _base_summaries(asked: _Asked, trained: Origin, even_if_paid: bool) -> list[
     origin = base_answers.base_origin(trained, run.config.evaluate)
     if origin != trained:
         run.reporter.step("the base model is asked in its own chat format, the tuned one as it was trained")
-    served, settings = base_endpoint.served_job(run), run.config.predict
-    known = base_answers.kept_answers(run.name, run.backend, run.ledger, origin, settings, len(places), served)
+    known = base_answers.kept_answers(run, origin, len(places), base_endpoint.served_job(run))
     missing = [place for place in places if place not in known]
     if not missing:
         return [known[place].summary for place in places]

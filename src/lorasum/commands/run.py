@@ -43,7 +43,7 @@ def run(run: RunContext, keep: bool = False, confirm: Callable[[list[str]], None
         confirm(costs)
     trained = train(run)
     with run.hold():  # so that no other command is just starting it
-        stays = endpoints.serves(run.backend, run.ledger, run.name)
+        stays = endpoints.serves(run)
     try:
         deployed = deploy(run, for_one_run=not stays)
         evaluated = evaluate(run)
@@ -70,7 +70,7 @@ def _refuse_what_cannot_be_served(run: RunContext) -> None:
 def _costs(run: RunContext, keep: bool) -> list[str]:
     """What will cost money, a line each. The training is done or runs where it is not among them."""
     hour = run.backend.usd_per_hour("endpoint")
-    serves = endpoints.serves(run.backend, run.ledger, run.name)
+    serves = endpoints.serves(run)
     end = "it stays after the run, until `lorasum teardown`" if keep or serves else "until the end of this run"
     does = f"update endpoint {run.name}, which serves already" if serves else "start the endpoint"
     endpoint = "" if hour == 0 else f"{does}{price_note(hour)}, {end}"
@@ -92,7 +92,7 @@ def _tear_down(run: RunContext, why: str, stays: bool) -> None:
         stays: whether the endpoint served before; one that another client has started meanwhile stays too.
     """
     try:
-        if stays or endpoints.serves(run.backend, run.ledger, run.name):
+        if stays or endpoints.serves(run):
             run.reporter.warn(f"endpoint {run.name} is not only this run's, and is left as it is, although {why}")
             return
         run.reporter.step(f"tearing down, because {why}")

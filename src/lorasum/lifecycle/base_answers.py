@@ -14,6 +14,7 @@ from pathlib import Path
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import SCRIPTS, JobRef
 from lorasum.config.schema import EvaluateConfig, PredictConfig
+from lorasum.context import RunContext
 from lorasum.data.store import read_manifest, read_test_examples
 from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.ledger.ledger import Ledger
@@ -56,15 +57,7 @@ def answers_key(origin: Origin, artifact: str, asked: PredictConfig) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def kept_answers(
-    run: str,
-    backend: Backend,
-    ledger: Ledger,
-    origin: Origin,
-    asked: PredictConfig,
-    count: int,
-    served: JobRef | None = None,
-) -> Mapping[int, Answer]:
+def kept_answers(run: RunContext, origin: Origin, count: int, served: JobRef | None) -> Mapping[int, Answer]:
     """The base model's summaries that the run keeps, by place, after adding those that jobs have left behind.
 
     Args:
@@ -75,16 +68,17 @@ def kept_answers(
     Raises:
         LorasumError: another process is writing them, or they cannot be written.
     """
+    asked, backend = run.config.predict, run.backend
     own = _left_by(backend, served, origin, asked) if served else ()
     if len(own) >= count:
         return {place: Answer(text) for place, text in enumerate(own)}
-    file = answers_file(run, origin, model_of(origin), BASE, asked)
+    file = answers_file(run.name, origin, model_of(origin), BASE, asked)
     with writing(file, AGAIN):
         make_folder(file.parent)
         with AnswerLog(file, refused_count=False) as answers:
             others = (
                 _left_by(backend, job, origin, asked)
-                for job in _jobs_with_the_same_base(backend, ledger, origin, served)
+                for job in _jobs_with_the_same_base(backend, run.ledger, origin, served)
             )
             for texts in chain([own], others):
                 answers.add({place: Answer(text) for place, text in enumerate(texts) if place not in answers})

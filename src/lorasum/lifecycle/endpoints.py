@@ -11,9 +11,9 @@ from typing import Final
 
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import EndpointRef, EndpointSpec, EndpointState
+from lorasum.context import Run
 from lorasum.errors import BackendError, NoAnswerError, UnseenError
 from lorasum.formatting import clock
-from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import OPEN, Endpoint, Origin
 from lorasum.lifecycle import expiry, unseen
 from lorasum.lifecycle.costs import cost
@@ -82,11 +82,11 @@ def delete(held: HeldRun, name: str) -> bool:
     return existed
 
 
-def serves(backend: Backend, ledger: Ledger, name: str) -> bool:
+def serves(run: Run) -> bool:
     """Whether a run's endpoint may be answering somebody. What a killed `deploy` or `run` has left answers nobody."""
-    row = ledger.find(Endpoint, name, name)
-    was_left = row and row.is_open and (row.state == "intended" or row.for_one_run) and is_here(row, backend)
-    return not was_left and backend.endpoint_state(name, name).status in ("in_service", "creating")
+    row = run.ledger.find(Endpoint, run.name, run.name)
+    was_left = row and row.is_open and (row.state == "intended" or row.for_one_run) and is_here(row, run.backend)
+    return not was_left and run.backend.endpoint_state(run.name, run.name).status in ("in_service", "creating")
 
 
 def spent(backend: Backend, row: Endpoint | None, state: EndpointState, now: datetime) -> float | None:
