@@ -140,6 +140,22 @@ def test_the_first_notice_is_known_without_its_mark() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "ข้อความและการโทรจะถูกเข้ารหัสจากต้นทางถึงปลายทาง",
+        "Poruke i pozivi sveobuhvatno su šifrirani.",
+        "Viestit ja puhelut ovat täysin salattuja.",
+        "సందేశాలు మరియు కాల్‌లు ఎండ్-టు-ఎండ్ ఎన్‌క్రిప్ట్ చేయబడ్డాయి.",
+        "സന്ദേശങ്ങളും കോളുകളും എൻഡ്-ടു-എൻഡ് എൻക്രിപ്റ്റ് ചെയ്തിരിക്കുന്നു.",
+        "Ujumbe na simu zimefumbwa mwisho hadi mwisho.",
+    ],
+)
+def test_the_notice_of_encryption_is_known(notice: str) -> None:
+    chat = read_whatsapp(android(notice, "Ana: hi", "kept by nobody", "Ben: ho"))
+    assert chat == Chat("Ana: hi\nBen: ho", "WhatsApp export", {"notices": 2})
+
+
 def test_the_name_of_a_group_is_known_without_marks() -> None:
     first = "Messages and calls are end-to-end encrypted. No one outside of this chat can read them."
     text = ios(f"Trip: {first}", "Trip: Ana created this group", "Ana: hi", "Trip: Eve was added", "Ben: ho")
@@ -282,6 +298,16 @@ def test_a_mark_after_the_name_is_a_notice_in_every_language(notice: str) -> Non
         "You deleted this message.",
         "You deleted this message as admin",
         "You deleted this message as group admin",
+        "Esta mensagem foi eliminada",
+        "Acest mesaj a fost şters",
+        "Это сообщение удалено",
+        "यह मैसेज मिटा दिया गया है",
+        "這則訊息已刪除",
+        "ఈ సందేశం తొలగించబడింది",
+        "Пропущенный аудиозвонок в 10:02",
+        "Gemiste spraakoproep om 10:02",
+        "Missat röstsamtal kl. 10:02",
+        "Llamada perdida a las 3:15 p. m.",
         "This message was deleted by ~Eve Li",
         "This message was deleted by +49 170 555 0199",
         "Missed voice call at 3:15 PM",
@@ -430,6 +456,9 @@ MEDIA = [
     "છબી પડતી મૂકાઈ",
     "físeán ligthe ar lár",
     "<Без фајл>",
+    "<Без мултимедия>",
+    "plan 7.pdf (plik dołączony)",
+    "plan 7.pdf (ไฟล์ที่แนบมา)",
     "Hyde Park (London, United Kingdom): https://foursquare.com/v/4e89af95e5fa82ad4c0aa03b",
 ]
 
@@ -508,6 +537,11 @@ def test_messages_of_a_contact_without_a_name_are_kept() -> None:
         "Ana: thanks",
         "Ana: ...",
     ]
+
+
+def test_no_blank_need_follow_the_name_of_somebody_who_speaks_elsewhere() -> None:
+    text = ios(f"Trip: {LRM}Ana created this group", "Ana: hi", "Ana:who comes?", f"Trip:{LRM}Eve left", "Eve:left")
+    assert said(text) == ["Ana: hi", "Ana: who comes?"]
 
 
 def test_marks_and_tildes_around_names_are_taken_off() -> None:

@@ -47,7 +47,7 @@ def read_whatsapp(text: str, sure: bool = False) -> Chat | None:
     above, form = start
     lines = text.split("\n")
     title = [bare_text(line) for line in lines[:above] if bare_text(line)]
-    messages = list(_messages(lines[above:], form))
+    messages = _with_names(list(_messages(lines[above:], form)))
     signs = _signs(messages, form)
     if any(has_any(notices.ENCRYPTED, line) for line in title):
         sure, title = True, []  # WhatsApp's web page writes its notices above the messages, without a date
@@ -99,6 +99,17 @@ def _messages(lines: Iterable[str], form: Form) -> Iterator[_Message]:
             current.lines.append(line)
     if current:
         yield current
+
+
+def _with_names(messages: list[_Message]) -> list[_Message]:
+    """The messages, also with the name of somebody who speaks elsewhere where no blank follows it: `Ana:hi`."""
+    speakers = {message.name for message in messages if message.name}
+    named: list[_Message] = []
+    for message in messages:
+        name, colon, text = message.lines[0].partition(":") if message.name is None else ("", "", "")
+        known = colon and bare_text(name) in speakers
+        named.append(_Message(bare_text(name), [text, *message.lines[1:]], message.mark) if known else message)
+    return named
 
 
 def _signs(messages: list[_Message], form: Form) -> tuple[str, ...]:

@@ -15,6 +15,10 @@ ENCRYPTED = table(
     шифровање | шифрлау | otsast otsani | pilnīgu šifrēšanu | ištisiniu šifravimu | ufumbaji | மறையாக்க
     ఎన్క్రిప్షన్ | ಏನ್ಕ್ರಿಪ್ಷನ್ | എൻക്രിപ്ഷൻ | ગુપ્તીકરણ | શરૂથી અંત સુધી સુરક્ષિત | criptiúchán | fund-e-krye | şifrələn
     shifrlash | कूटबद्ध | رمزکاری | криптиране | шифрирање | 암호화 | encriptad | ਇੰਕ੍ਰਿਪਸ਼ਨ
+    ఎండ్-టు-ఎండ్ | ఎన్‌క్రిప్ట్ | ಎನ್‌ಕ್ರಿಪ್ಟ್ | എൻക്രിപ്റ്റ് | എൻഡ്-ടു-എൻഡ് | ਇਨਕ੍ਰਿਪਟ | ਇੰਕ੍ਰਿਪਟ
+    ਐਂਡ-ਟੂ-ਐਂਡ | ถูกเข้ารหัส | เข้ารหัสจากต้นทาง | zimefumbwa
+    şifrlən | shifrlan | шифрлан | šifriran | salattuja | krüpteeri | krüpti | šifrēt
+    užšifruot | šifruojam | fshehtëzuar
     """
 )
 """Part of the first notice of every export: that the chat is encrypted."""
@@ -76,6 +80,23 @@ DELETED = table(
     jy het boodskap uitgevee | siz bu ismarıcı sildiniz | ഈ സന്ദേശം നിങ്ങൾ ഇല്ലാതാക്കി
     ја избриша оваа порака | ನೀವು ಈ ಸಂದೇಶವನ್ನು ಅಳಿಸಿದ್ದೀರಿ | обрисао/ла си ову поруку
     ਤੁਸੀਂ ਇਹ ਸੁਨੇਹਾ ਹਟਾਇਆ
+    esta mensagem foi eliminada | eliminou esta mensagem | essa mensagem foi apagada
+    apagaste esta mensagem | bu mesajı sildin | это сообщение удалено | це повідомлення видалено
+    odstranili jste tuto zprávu | smazali jste tuto zprávu | ezt az üzenetet törölték
+    ez az üzenet törölve lett | acest mesaj a fost şters | aţi şters acest mesaj
+    detta meddelande har raderats | det här meddelandet har tagits bort | denne meldingen er slettet
+    tämä viesti on poistettu | αυτό το μήνυμα έχει διαγραφεί | ההודעה הזו נמחקה | حذفت هذه الرسالة
+    قمت بحذف هذه الرسالة | यह मैसेज मिटा दिया गया है | यह मैसेज हटा दिया गया है | यह मैसेज हटा दिया गया
+    आपने यह मैसेज मिटा दिया है | आपने यह मैसेज डिलीट कर दिया है | mesej ini telah dipadamkan
+    ข้อความนี้ถูกลบไปแล้ว | あなたはこのメッセージを削除しました | あなたがこのメッセージを削除しました
+    你删除了这条消息 | 您删除了这条消息 | 您删除了此消息
+    這則訊息已刪除 | 此訊息已被刪除 | 這則訊息已被刪除 | 你已刪除這則訊息
+    您已刪除這則訊息 | 您刪除了此訊息 | 你刪除了此訊息 | 你刪除了這則訊息
+    ова порука је избрисана | обрисали сте ову поруку | ova poruka je obrisana | obrisali ste ovu poruku
+    това съобщение беше изтрито | това съобщение бе изтрито | táto správa bola vymazaná
+    vymazali ste túto správu | ši žinutė ištrinta | šī ziņa tika dzēsta | ఈ సందేశం తొలగించబడింది
+    మీరు ఈ సందేశాన్ని తొలగించారు | இந்தச் செய்தி நீக்கப்பட்டது | ಈ ಸಂದೇಶವನ್ನು ಅಳಿಸಲಾಗಿದೆ
+    ഈ സന്ദേശം ഇല്ലാതാക്കി | આ મેસેજ ડિલીટ કરવામાં આવ્યો
     """
 )
 """What stands in place of a message that was deleted."""
@@ -140,6 +161,11 @@ CALLS = table(
     ലൈവ് ലൊക്കേഷൻ പങ്കിട്ടു | споделено локација во живо | ನೇರ ಸ್ಥಳ ಹಂಚಿಕೊಳ್ಳಲಾಗಿದೆ
     تمت مشاركة الموقع المباشر | está a partilhar a sua localização | геодані надіслано
     локација уживо подељена | ਮੌਜੂਦਾ ਟਿਕਾਣਾ ਸਾਂਝਾ ਕੀਤਾ
+    appel vocal de groupe manqué | appel vidéo de groupe manqué | llamada de grupo perdida
+    videollamada grupal perdida
+    tapt lydanrop | пропущенный групповой аудиозвонок
+    пропущенный групповой видеозвонок | cuộc gọi thoại nhỡ
+    未接語音來電 | 未接視訊來電 | 부재중 영상 통화 | مكالمة جماعية فائتة
     """
 )
 """A call, or a place that is being shared, where a person's words would stand."""

@@ -22,6 +22,7 @@ EDITED = table(
     редактиран | editat | szerkeszt | επεξεργ | redigera | redigeret | redigert | muokat | toimetat
     rediģēt | redaguot | düzəliş | redaktə | tahrirlan | өзгертіл | imehaririwa | gewysig | in-edit
     u redaktua | திருத்த | ఎడిట్ | ತಿದ್ದ | എഡിറ്റ്
+    muudeti | изменет | in eagar | ਐਡਿਟ | ਸੋਧ
     """
 )
 """Part of the tag `<This message was edited>`."""
@@ -35,6 +36,7 @@ MEDIA = table(
     ਮੀਡੀਆ | ஊடக | మాధ్యమం | మీడియా | ಮೀಡಿಯಾ | മീഡിയ | สื่อ | phương tiện | メディア | 媒体 | 媒體 | 多媒体
     多媒體 | 미디어 | view once | einmalansicht | einmalig | una sola vez | vue unique
     visualização única | video note | videonachricht | voice message | sprachnachricht
+    медия | மீடியா | meáin | mídias
     """
 )
 """Part of what stands for a picture or recording that was left out: `<Media omitted>`."""
@@ -124,6 +126,9 @@ ATTACHED = table(
     附件檔案 | 檔案附件 | 文件已附加 | arxiu adjunt | fitxer adjunt | fail lisatud | pievienots fails
     byla prisegta | lêer aangeheg | fayl əlavə olunub | fayl biriktirildi | қосымша файл
     skedë e ngjitur | faili limeambatanishwa | nakalakip na file
+    plik dołączony | załączono plik | fil bifogad | файл долучено | फ़ाइल अटैच की गई है | ไฟล์ที่แนบมา
+    file đính kèm | 檔案已附加 | 附加檔案 | 已附加檔案 | 文件已添加 | ফাইল সংযুক্ত করা হয়েছে | fitxer adjuntat
+    tiedosto liitettynä
     """
 )
 """What an Android phone writes behind the name of a file: `IMG-20240603-WA0007.jpg (file attached)`."""
