@@ -133,6 +133,27 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("mob. 98765 43210, Tlf.nr. 20123456, movil 612345678", "US", "mob. <PHONE>, Tlf.nr. <PHONE>, movil <PHONE>"),
         ("моб. 9161234567, 手機138 1234 5678, mi cel: 5512345678", "US", "моб. <PHONE>, 手機<PHONE>, mi cel: <PHONE>"),
         ("pH 7.350-7.450, cel 10 000 000, CEP 01310-100", "PL", "pH 7.350-7.450, cel 10 000 000, CEP 01310-100"),
+        (
+            "tel:%2B49151%2012345678 https://x.org/?phone=%2B4915112345678&a",
+            "US",
+            "tel:<PHONE> https://x.org/?phone=<PHONE>&a",
+        ),
+        ("t.me/+4915112345678, x.org/?mobile=9876543210&b=1", "US", "t.me/<PHONE>, x.org/?mobile=<PHONE>&b=1"),
+        (
+            "https://t.me/+12345678AbCd https://x.org/?id=4155550123",
+            "US",
+            "https://t.me/+12345678AbCd https://x.org/?id=4155550123",
+        ),
+        (
+            "mailto:ana%40example.org https://x.org/?q%3Dana%2540example.org&x",
+            "US",
+            "mailto:<EMAIL> https://x.org/?q%3D<EMAIL>&x",
+        ),
+        (
+            "npm/%40scope/pkg, left-pad%401.3.0, 100%2024 5%20345678",
+            "US",
+            "npm/%40scope/pkg, left-pad%401.3.0, 100%2024 5%20345678",
+        ),
         ("Handy 08123456890 03-1234-8192, PH12345678", "US", "Handy <PHONE>, PH12345678"),
         ("GSM 850/900/1800/1900, flash mob 20240603", "US", "GSM 850/900/1800/1900, flash mob 20240603"),
     ],
@@ -172,6 +193,8 @@ def test_prepare_counts_exactly_what_redact_takes_out() -> None:
     texts = [text for country, text, _ in sentences() if country == "US"] + [
         "call ٠١٠٠٥٥٥٠١٩٩, +1\u2011202\u2011555\u20110143",
         "ann（at）example.org",
+        "ann%40example.org",
+        "tel:+1%20202%20555%200143",
         "ann\u00a0at\u00a0example\u00a0dot\u00a0org",
     ]
     counted: Counter[str] = Counter()

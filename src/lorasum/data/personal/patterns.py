@@ -14,7 +14,7 @@ _END = r"(?![\w]|[.,:]\d)"
 
 _SPACE = r"[\p{Zs}\p{Cf}]"
 CANDIDATE = (
-    rf"[@＠﹫]|[(（\[{{](?:at|ät)[)）\]}}]|"
+    rf"[@＠﹫]|[%％](?:25)?40|[(（\[{{](?:at|ät)[)）\]}}]|"
     r"[^\P{Nd}0-9]|[Ａ-Ｚａ-ｚ]|"  # a digit of another script, a letter in full width
     rf"(?i:{_SPACE}at{_SPACE}[^ ]+{_SPACE}dot{_SPACE})|"
     r"[0-9](?:[^0-9A-Za-z\n]{0,3}[0-9]){6}"
@@ -22,7 +22,7 @@ CANDIDATE = (
 """Every text whose shadow matches MAYBE matches it, and few other texts do. In the language of RE2, which searches ten
 times as fast as Python does."""
 
-MAYBE = re.compile(r"@|[(\[{](?:at|ät)[)\]}]|(?i: at [^ ]+ dot )|\d(?:[ ().\-/]{0,3}\d){6}")
+MAYBE = re.compile(r"@|%(?:25)?40|[(\[{](?:at|ät)[)\]}]|(?i: at [^ ]+ dot )|\d(?:[ ().\-/%]{0,3}\d){6}")
 """Every shadow of a text with personal data, or with a number of nine digits, matches it."""
 
 # -- email addresses --
@@ -40,9 +40,11 @@ _LOCAL = [
     re.compile(r"\"[^\"\n@]+\"$"),
 ]
 _SPELT = [re.compile(r"[\w.+-]*\w$")]
+_ENCODED = [re.compile(r"(?<!%)(?<!%[0-9A-Fa-f])(?:[\w.!'*~+\-]|%2B)+$", re.IGNORECASE)]  # q%3Dann%40example.org
 LONGEST_LOCAL = 64  # characters before the @, RFC 5321
 EMAILS = [
     (("@",), re.compile(rf"@{_DOMAIN}"), _LOCAL),
+    (("%40", "%2540"), re.compile(rf"%(?:25)?40(?:[\w\-]+\.){{1,8}}{_TOP}"), _ENCODED),
     (
         tuple(f"{at}{end}" for at in ("at", "ät") for end in ")]}"),
         re.compile(
@@ -87,8 +89,14 @@ IBAN = re.compile(r"(?<!\w)([A-Z]{2})\d\d(?:[ \-\n]?[A-Z0-9]){11,29}", re.IGNORE
 
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _COMPACT_DATE = rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 20240603
+_LINK = (
+    r"wa\.me/|(?<![\w\-])t\.me/(?=(?:\+|%2B)\d{7,15}(?![\w\-]))|signal\.me/#p/|viber://\w+\?number="
+    r"|[?&;](?:phone|phone_?number|tel|mobile|msisdn)=|\b(?:tel|sms|smsto|callto|facetime):"
+)
 PHONE_LINKS = [
-    re.compile(r"(?:wa\.me/|[?&]phone=|\btel:)(?P<found>\+?\d{7,15})(?!\d)"),
+    re.compile(
+        rf"(?:{_LINK})(?P<found>(?:\+|%2B)?(?:\(|%28)?\d(?:(?:[().\-]|%2[089D]){{0,3}}\d){{6,14}})(?!\d)", re.IGNORECASE
+    ),
     re.compile(r"(?<![\w.])@(?P<found>\d{10,15})(?![\w.]?\w)"),  # WhatsApp mentions somebody who is no contact
 ]
 
@@ -140,7 +148,7 @@ PHONE_FORMS = [
 ]
 """Forms of phone numbers, of any country, that no other number has."""
 
-NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h]{0,3}\d){6,}")
+NUMBERS = re.compile(r"\d(?:[ ().,:;\-/'+h%]{0,3}\d){6,}")
 """A stretch of text that may hold a phone number, or what looks like one."""
 BEFORE, AFTER = 60, 40  # characters around NUMBERS in which a word can say what it is
 GLUED = re.compile(r"(?:[A-Za-z_]|(?<!\d)\d{1,3}[.,])$")
