@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
@@ -96,19 +97,12 @@ def _rows_of_shard(count: int) -> int:
 
 
 def _write_shards(model: TrainingJob, rows: Rows, folder: Path) -> None:
-    file, size = None, _rows_of_shard(rows.count)
-    try:
-        for place, row in enumerate(rows):
-            if place % size == 0:
-                if file:
-                    file.close()
-                file = open_file(folder / f"{place // size:05}.jsonl", "w")
-            prompt = fill_template(model.origin.template, row.dialogue, model.origin.control_tokens)
-            assert file, "the first row opens the first file"  # noqa: S101
-            file.write(json.dumps({"row": place, "prompt": prompt}) + "\n")
-    finally:
-        if file:
-            file.close()
+    size = _rows_of_shard(rows.count)
+    for number, shard in groupby(enumerate(rows), lambda placed: placed[0] // size):
+        with open_file(folder / f"{number:05}.jsonl", "w") as file:
+            for place, row in shard:
+                prompt = fill_template(model.origin.template, row.dialogue, model.origin.control_tokens)
+                file.write(json.dumps({"row": place, "prompt": prompt}) + "\n")
 
 
 def _spec(run: RunContext, model: TrainingJob, shards: Path, name: str) -> TrainSpec:
