@@ -251,11 +251,13 @@ PREVIEW = {"title": "X", "url": "https://x.org", "description": "a page"}
         ({"content": "look", "forwardedMessage": {"content": "I quit"}}, "otto: look I quit"),
         ({"content": "vote", "poll": {"question": {"text": "Where?"}}}, "otto: vote POLL: Where?"),
         ({"content": "use </poll new:12>", "type": "Reply"}, "otto: use /poll new"),
+        ({"content": "up", "author": CI, "embeds": [{"title": "db1"}], "timestamp": None}, "ci: up db1"),
     ],
 )
 def test_what_discord_keeps_beside_a_text_is_read(sent: dict[str, Any], line: str) -> None:
     """Keys of Discord's message object, and of JsonMessageWriter.cs of DiscordChatExporter."""
     message = {"type": 0, "timestamp": "2024", "author": {"username": "otto"}, "mentions": [], **sent}
+    message = {key: value for key, value in message.items() if value is not None}
     assert read_json([message]).dialogue == line
 
 

@@ -200,7 +200,8 @@ EVES = {"author_id": "U99", "author_name": "Eve", "text": "one\ntwo"}
 )
 def test_a_message_that_is_passed_on_is_quoted_once(text: str, share: dict[str, Any], line: str) -> None:
     """Attachments as conversations.history answers them for a message that was forwarded, or whose link was pasted."""
-    assert said(message(text, attachments=[share])) == f"Ana: {line}".split("\n")
+    for boxes in ([share], [share, share]):
+        assert said(message(text, attachments=boxes)) == f"Ana: {line}".split("\n")
 
 
 DEPLOYED = [

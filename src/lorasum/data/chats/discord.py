@@ -20,8 +20,9 @@ _COMMAND = re.compile(r"<(/[^<>:]{1,100}):\d+>")
 
 
 def is_discord(message: Any) -> bool:
-    """Whether a message in decoded JSON is one of Discord's."""
-    return isinstance(message, Mapping) and "timestamp" in message and isinstance(message.get("author"), Mapping)
+    """Whether a message in decoded JSON is one of Discord's. Those in a data set may have lost their times."""
+    author = message.get("author") if isinstance(message, Mapping) else None
+    return isinstance(author, Mapping) and ("timestamp" in message or "isBot" in author)
 
 
 def is_written(message: Mapping[str, Any]) -> bool:

@@ -40,7 +40,8 @@ def said(message: _Object, names: Mapping[str, str]) -> str:
     for box in objects(message.get("attachments")):
         if not _is_share(box) and (not own or (by_app and not box.get("from_url"))):
             pieces += _of_box(box, names, pieces)
-    shares = [_passed_on(box, names) for box in objects(message.get("attachments")) if _is_share(box)]
+    shared = (_passed_on(box, names) for box in objects(message.get("attachments")) if _is_share(box))
+    shares = [*dict.fromkeys(shared)]  # a message that was passed on with its link has two boxes
     if not pieces and not any(shares):
         files = objects(message.get("files"))
         pieces = [_plain(_stripped((file.get("initial_comment") or {}).get("comment")), names) for file in files]
