@@ -146,6 +146,16 @@ def test_folders_and_files_named_by_their_split_are_separated() -> None:
     assert load_config(RUN).data.train == str(Path("qa/QATrain.jsonl").resolve())
 
 
+@pytest.mark.parametrize("given", [["all"], ["all/train.jsonl", "all/unseen.jsonl"]])
+def test_what_is_left_beside_train_is_told_in_the_config(given: list[str]) -> None:
+    rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]
+    write("all/train.jsonl", rows)
+    write("all/unseen.jsonl", rows[:2])
+    result = init(given, RUN, InitOptions())
+    assert (load_config(RUN).data.test_fraction, result.data.files) == (0.2, ("train.jsonl",))
+    assert "eft unseen.jsonl" in RUN.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("stray", ["", "notes.jsonl"])
 def test_a_stray_folder_test_beside_chats_stops_nothing(stray: str) -> None:
     rows: list[dict[str, object]] = [{"dialogue": a, "summary": b} for a, b in CHATS]

@@ -48,11 +48,11 @@ _SAID = re.compile(r"^[^\n:]{1,40}: ?\S", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class SplitPaths:
-    """The files of the splits; `test` is None if nothing tells which rows are for testing, and `why` may say more."""
+    """The files of the splits; `test` is None if nothing tells which are for testing. `said` tells what was left."""
 
     train: str | list[str]
     test: str | list[str] | None
-    why: str = ""
+    said: tuple[str, ...] = ()
 
 
 class NoColumnsError(DataError):
@@ -75,20 +75,29 @@ def find_splits(given: Sequence[str]) -> SplitPaths:
         DataError: none is of a known type.
     """
     if len(given) > 1:
-        kinds = splits_of(Path(path).name for path in given)
-        of_path = {path: kinds[Path(path).name] for path in given}
-        test = of_split(of_path, "test")
-        train = [path for path in given if of_path[path] in ("train", None)]
-        return SplitPaths(_one_or_many(train), _one_or_many(test)) if train and test else SplitPaths(list(given), None)
+        return _splits_of_several(given)
     [path] = given
     data = DataConfig(train=path, test=path)
-    of_train = open_files(path, "train", data)
+    said: list[str] = []
+    of_train = open_files(path, "train", data, lambda name, text: said.append(f"{name}: {text}."))
     try:
         of_test = open_files(path, "test", data)
     except DataError as error:
-        return SplitPaths(path, None, error.message)
+        return SplitPaths(path, None, (*said, f"{error.message}."))
     same = [file.path for file in files_of(of_train)] == [file.path for file in files_of(of_test)]
-    return SplitPaths(path, None if same else path)
+    return SplitPaths(path, None if same else path, tuple(said))
+
+
+def _splits_of_several(given: Sequence[str]) -> SplitPaths:
+    kinds = splits_of(Path(path).name for path in given)
+    of_path = {path: kinds[Path(path).name] for path in given}
+    named, test = of_split(of_path, "train"), of_split(of_path, "test")
+    train = named or [path for path in given if of_path[path] is None]
+    if not named and not (train and test):
+        return SplitPaths(list(given), None)
+    left = [Path(path).name for path in given if path not in (*train, *test)]
+    said = (f"Left {listing(left, 3)}: add what is for training too.",) if left else ()
+    return SplitPaths(_one_or_many(train), _one_or_many(test) if test else None, said)
 
 
 def look(train: str | list[str], columns: Columns | None = None) -> Look:

@@ -894,6 +894,18 @@ def test_which_files_are_for_training_and_which_for_testing(
             assert all(any(name in text for text in said) for name in left[:3])
 
 
+def test_the_folds_of_a_cross_validation_are_not_joined(tmp_path: Path) -> None:
+    for name in ("train_fold0", "train_Fold1", "val_fold0"):
+        write(tmp_path / f"{name}.jsonl", lines(ROWS))
+    with pytest.raises(
+        DataError, match=r"has several folds for data\.train: train_Fold1\.jsonl, train_fold0"
+    ) as caught:
+        kept(tmp_path)
+    assert caught.value.hint == "name the files of one fold in data.train and data.test"
+    (tmp_path / "train_Fold1.jsonl").unlink()
+    assert kept(tmp_path) == kept(tmp_path, "test") == ROWS
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -5,6 +5,7 @@ hold none.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ _DESCRIPTIONS = (
     *("generation_config.json", "tokenizer_config.json"),
 )
 _MAY_DESCRIBE = ("metadata", "manifest", "schema", "labels", "stats", "checksums")  # as JSON
+_FOLD = re.compile(r"(?<![a-z])fold[-_ ]?\d+", re.IGNORECASE)
 _HIDDEN = (".", "~$", "__MACOSX")
 
 
@@ -91,6 +93,7 @@ def _chosen_folders(
         chosen = holding
         say(folder.name, f"took its only folder with data, {chosen[0]}")
     _tell(chosen, splits, split, folder.name, say, unnamed)
+    _check_folds(chosen, split, str(folder))
     return without_links_out([folder / name for name in chosen], folder, say)
 
 
@@ -112,6 +115,7 @@ def chosen_files(splits: Mapping[str, str | None], split: Split, folder: str, sa
     chosen = of_split(splits, split) or (unnamed if split == "train" else [])
     if told and chosen:
         _tell(chosen, splits, split, where, say, unnamed)
+        _check_folds(chosen, split, folder)
         return chosen
     if told and (split == "test" or len({*splits.values()}) > 1):
         instead = ", or set data.test_fraction in its place" if split == "test" else ""
@@ -125,6 +129,13 @@ def chosen_files(splits: Mapping[str, str | None], split: Split, folder: str, sa
         why = f": {some(unnamed)} has no split in its name" if unnamed else ""
         say(where, f"took all files for data.{split}{too}{why}")
     return list(splits)
+
+
+def _check_folds(chosen: Sequence[str], split: Split, folder: str) -> None:
+    """Refuse the files of several folds of a cross-validation: the training rows of one are the test rows of others."""
+    if len({fold[0].lower() for name in chosen if (fold := _FOLD.search(name))}) > 1:
+        one = "name the files of one fold in data.train and data.test"
+        raise DataError(f"{folder} has several folds for data.{split}: {some(chosen)}", one)
 
 
 def without_descriptions(names: Sequence[str], below: Sequence[str], where: str, say: Say) -> list[str]:
