@@ -26,11 +26,11 @@ def plan(run: RunContext) -> PlanResult:
     """
     prepared = run.ledger.latest_dataset(run.name)
     job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
-    estimate = _estimate(job, bool(prepared), run.reporter)
+    estimate = estimate_of(job, run.reporter) if prepared else Estimate(job, None, _UNPREPARED)
     found = list(run.backend.preflight(run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
-    found += _job_checks(job, estimate, bool(prepared)) + _endpoint_checks(placement, run.reporter) + _packs_checks(job)
+    found += _job_checks(estimate, bool(prepared)) + _endpoint_checks(placement, run.reporter) + _packs_checks(job)
     price = run.backend.usd_per_hour("training_job") if reachable else None
     serving = run.backend.usd_per_hour("endpoint") if reachable else None
     speed = _speed(run, job, price, job.hardware.only_type)
@@ -55,15 +55,9 @@ def plan(run: RunContext) -> PlanResult:
         memory_unknown=estimate.unknown,
         host=estimate.host(tightest),
         disk=estimate.disk(tightest),
-        instances=tuple(_option(run, job, estimate, placement, name, reachable) for name in job.hardware.choices),
-        band=None if seconds else estimate.band(work, tightest),
+        instances=tuple(_option(run, estimate, placement, name, reachable) for name in job.hardware.choices),
+        band=None if seconds else estimate.band(tightest),
     )
-
-
-def _estimate(job: PlannedJob, prepared: bool, report: Reporter) -> Estimate:
-    if not prepared:
-        return Estimate(job.spec, job.hardware, None, _UNPREPARED)
-    return estimate_of(job.spec, job.hardware, report)
 
 
 def _endpoint_checks(placement: Placement, report: Reporter) -> list[Check]:
@@ -78,9 +72,9 @@ def _packs_checks(job: PlannedJob) -> list[Check]:
     return [Check("packs for each process", False, idle.message, idle.hint)] if idle else []
 
 
-def _job_checks(job: PlannedJob, estimate: Estimate, prepared: bool) -> list[Check]:
+def _job_checks(estimate: Estimate, prepared: bool) -> list[Check]:
     """Whether the training fits; with nothing prepared, whether the hub gives us the model, which else was asked."""
-    model = job.spec.model
+    model = estimate.job.spec.model
     if prepared or model.path is not None:
         return checks(estimate) if prepared else []
     try:
@@ -107,11 +101,9 @@ def _speed(run: RunContext, job: PlannedJob, usd_per_hour: float | None, instanc
     return measured_speed(run.ledger, run.backend.name, job.spec.model.location, usd_per_hour, instance_type)
 
 
-def _option(
-    run: RunContext, job: PlannedJob, estimate: Estimate, placement: Placement, name: str, reachable: bool
-) -> InstanceOption:
+def _option(run: RunContext, estimate: Estimate, placement: Placement, name: str, reachable: bool) -> InstanceOption:
     """What the run would be on this instance type."""
-    hardware, backend = job.hardware, run.backend
+    job, hardware, backend = estimate.job, estimate.hardware, run.backend
     price = backend.instance_usd_per_hour(name, "training_job") if reachable else None
     serving = backend.instance_usd_per_hour(name, "endpoint") if reachable else None
     hour = _times(price, run.config.sagemaker.instance_count)
@@ -135,7 +127,7 @@ def _option(
         endpoint_usd_per_hour=serving,
         endpoint_usd_per_day=_times(serving, 24),
         endpoint_usd_in_30_days=_times(serving, 24 * 30),
-        band=None if seconds else estimate.band(job.work, name),
+        band=None if seconds else estimate.band(name),
     )
 
 

@@ -63,7 +63,7 @@ def _refuse_what_cannot_be_served(run: RunContext) -> None:
     """Refuse a model that has no room on the endpoint's instance before its training is paid for."""
     job = planned_job(run.config, run.ledger, Silent())
     if job.placement.types:
-        needs = estimate_of(job.spec, job.hardware, run.reporter).needs
+        needs = estimate_of(job, run.reporter).needs
         refuse_what_does_not_fit(before_training(job.placement, job.spec.model, needs))
 
 

@@ -118,9 +118,7 @@ def plan_training(run: RunContext) -> TrainPlan:
     note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
     speed = measured_speed(run.ledger, run.backend.name, job.spec.model.location, price, job.hardware.only_type)
     in_account = prepared and job.hardware.types
-    estimate = (
-        estimate_of(job.spec, job.hardware, run.reporter) if in_account else Estimate(job.spec, job.hardware, None)
-    )
+    estimate = estimate_of(job, run.reporter) if in_account else Estimate(job, None)
     said = f"{Quote(job, price, limit, speed, estimate)}{note}; nothing was started"
     run.reporter.step(f"would start job {job.spec.job_name}{said}")
     return TrainPlan(

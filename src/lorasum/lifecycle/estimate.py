@@ -15,7 +15,8 @@ from lorasum.backends.records import Check, Room, TrainSpec
 from lorasum.config.instances import peak_of, sizes_of
 from lorasum.errors import LorasumError
 from lorasum.lifecycle.hardware import Hardware
-from lorasum.lifecycle.training_time import Workload, band_of, overhead_seconds
+from lorasum.lifecycle.planning import PlannedJob
+from lorasum.lifecycle.training_time import band_of, overhead_seconds
 from lorasum.reporting import Reporter
 from lorasum.results.training import TimeBand
 from lorasum.shared.names import GPU_BYTES, PROCESSES, SM_CHANNEL_MODEL, SM_CHANNEL_TRAINING
@@ -39,12 +40,15 @@ class Estimate:
         unknown: why it is; empty if it is known.
     """
 
-    spec: TrainSpec
-    hardware: Hardware
+    job: PlannedJob
     needs: Needs | None
     unknown: str = ""
 
-    def memory(self, name: str = "") -> MemoryPlan | None:
+    @property
+    def hardware(self) -> Hardware:
+        return self.job.hardware
+
+    def memory(self, name: str) -> MemoryPlan | None:
         """Of this type's GPU, or of this machine; None where it is not known."""
         if self.needs is None or not self.needs.plans:
             return None
@@ -53,26 +57,26 @@ class Estimate:
         by_size = dict(zip(self.hardware.gpu_sizes, self.needs.plans, strict=True))
         return by_size.get(self.hardware.gpu_gib(name))
 
-    def host(self, name: str = "") -> Room | None:
+    def host(self, name: str) -> Room | None:
         """The main memory of one instance of this type, or of this machine; None where that is part of `memory`."""
         if self.needs is None or not self.needs.process_bytes:
             return None
-        processes, memory = self.hardware.gpus(name) or self.spec.processes, self.memory(name)
-        merge = 0 if self.spec.adapter_only else self.needs.merge_bytes
+        processes, memory = self.hardware.gpus(name) or self.job.spec.processes, self.memory(name)
+        merge = 0 if self.job.spec.adapter_only else self.needs.merge_bytes
         parts = {"GPU processes": processes * self.needs.process_bytes, "merge": merge}
         base = {"base model": memory.shared_bytes} if memory and memory.shared_bytes else {}
         return Room(parts | base, self.hardware.ram_bytes(name))
 
-    def disk(self, name: str = "") -> Room | None:
+    def disk(self, name: str) -> Room | None:
         """The disk of one instance of this type, or of this machine."""
         if self.needs is None:
             return None
-        downloads = self.hardware.types or self.spec.model.path is None
+        downloads = self.hardware.types or self.job.spec.model.path is None
         base = {"base model": self.needs.base_bytes} if downloads else {}
         parts = {"merged model": self._merged_bytes(self.needs), "checkpoints": self.needs.checkpoint_bytes}
         return Room(base | parts, self.hardware.disk_bytes(name, shutil.disk_usage(paths.home()).free))
 
-    def band(self, work: Workload | None, name: str = "") -> TimeBand | None:
+    def band(self, name: str) -> TimeBand | None:
         """The time of the steps by arithmetic, on instances of this type or on this machine; None if it is unknown."""
         memory = self.memory(name)
         if self.needs is None or memory is None or self.refusal(name):
@@ -82,9 +86,9 @@ class Estimate:
         again = self.needs.forward_operations * memory.recomputed_layers / max(memory.layers, 1)
         operations = self.needs.step_operations + again if self.needs.step_operations else 0.0
         if not name:
-            return band_of(work, operations, self.needs.peak, measured=True)
-        instances = self.spec.processes // self.hardware.gpus(self.hardware.types[0])
-        return band_of(work, operations, instances * peak_of(name), measured=False)
+            return band_of(self.job.work, operations, self.needs.peak, measured=True)
+        instances = self.job.spec.processes // self.hardware.gpus(self.hardware.types[0])
+        return band_of(self.job.work, operations, instances * peak_of(name), measured=False)
 
     def overhead_seconds(self, measured: bool) -> float:
         """Seconds of a job on SageMaker besides its steps; 0 on this machine, and where its bytes are not known."""
@@ -93,9 +97,9 @@ class Estimate:
         return overhead_seconds(self.needs.base_bytes, self._merged_bytes(self.needs), measured)
 
     def _merged_bytes(self, needs: Needs) -> int:
-        return 0 if self.spec.adapter_only else needs.merged_bytes
+        return 0 if self.job.spec.adapter_only else needs.merged_bytes
 
-    def refusal(self, name: str = "") -> str:
+    def refusal(self, name: str) -> str:
         """What this type, or this machine, has too little of; empty if all fits, as far as that is known."""
         memory, host, disk = self.memory(name), self.host(name), self.disk(name)
         if memory and memory.refusal:
@@ -115,26 +119,27 @@ class Estimate:
         return next(iter([*looked_at, *plans]), "")
 
 
-def estimate_of(spec: TrainSpec, hardware: Hardware, report: Reporter) -> Estimate:
+def estimate_of(job: PlannedJob, report: Reporter) -> Estimate:
     """What a training on a prepared dataset needs. Of instance types, the answer is remembered; this machine's free
     memory is another one each time."""
+    hardware = job.hardware
     if hardware.types and not hardware.gpu_sizes:
-        return Estimate(spec, hardware, None, f"what {hardware.types[0]} has is not known")
+        return Estimate(job, None, f"what {hardware.types[0]} has is not known")
     if importlib.util.find_spec("torch") is None:
-        return Estimate(spec, hardware, None, "that takes torch: pip install 'lorasum[local]'")
-    flags, variables = _asked(spec, hardware)
-    identity = json.dumps([flags, variables, spec.model.location, folder_digest(paths.container_scripts())])
+        return Estimate(job, None, "that takes torch: pip install 'lorasum[local]'")
+    flags, variables = _asked(job.spec, hardware)
+    identity = json.dumps([flags, variables, job.spec.model.location, folder_digest(paths.container_scripts())])
     key = hashlib.sha256(identity.encode()).hexdigest()
     known = read_cache("needs") if hardware.types else {}
     if key in known:
-        return Estimate(spec, hardware, from_json(Needs, known[key]))
+        return Estimate(job, from_json(Needs, known[key]))
     report.step("estimating memory and time of the training")
     told = _tell(flags, variables)
     if isinstance(told, str):
-        return Estimate(spec, hardware, None, told)
+        return Estimate(job, None, told)
     if hardware.types:
         keep("needs", key, json.dumps(asdict(told)), _REMEMBERED)
-    return Estimate(spec, hardware, told)
+    return Estimate(job, told)
 
 
 def _asked(spec: TrainSpec, hardware: Hardware) -> tuple[list[str], dict[str, str]]:
@@ -196,15 +201,15 @@ def _room_check(what: str, room: Room, unit: int, name: str, of: str, fix: str) 
     return Check(what, False, f"this training needs {needed}, and there are {there}", fix)
 
 
-def fitted(spec: TrainSpec, hardware: Hardware, report: Reporter) -> Estimate:
+def fitted(job: PlannedJob, report: Reporter) -> Estimate:
     """The estimate of a job that is paid for. On this machine nothing is estimated: the job itself looks at once.
 
     Raises:
         LorasumError: it does not fit.
     """
-    if not hardware.types:
-        return Estimate(spec, hardware, None)
-    estimate = estimate_of(spec, hardware, report)
+    if not job.hardware.types:
+        return Estimate(job, None)
+    estimate = estimate_of(job, report)
     for check in checks(estimate):
         if not check.ok:
             raise LorasumError(check.found, check.fix)

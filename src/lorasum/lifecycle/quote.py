@@ -70,7 +70,7 @@ class Quote:
         )
 
     def _band(self) -> TimeBand | None:
-        return self.estimate.band(self.job.work, self.job.hardware.tightest)
+        return self.estimate.band(self.job.hardware.tightest)
 
     def _time(self) -> str:
         work, seconds, band = self.job.work, self.seconds, self._band()
@@ -122,7 +122,7 @@ def quote(ledger: Ledger, found: FoundJob, row: TrainingJob, report: Reporter) -
     refuse_unknown_cost(job.config.limits, row.usd_per_hour, row.usd_before)
     limit = job_limit(job.config, row.usd_per_hour, row.usd_before, report)
     speed = measured_speed(ledger, row.backend, row.origin.model, row.usd_per_hour, row.instance_type)
-    quoted = Quote(job, row.usd_per_hour, limit, speed, fitted(job.spec, job.hardware, report))
+    quoted = Quote(job, row.usd_per_hour, limit, speed, fitted(job, report))
     if found.ref is None:  # a later attempt goes on from a checkpoint: nobody knows how much is left
         quoted.refuse_what_cannot_end(report)
     return quoted
