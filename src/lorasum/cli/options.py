@@ -1,5 +1,6 @@
 """The options that several verbs take, and what an option can be marked with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,13 @@ def check_stdin_is_free(wanted: str) -> None:
     """
     if settings.stdin:
         raise LorasumError(f"stdin is {settings.stdin}, and cannot be {wanted} too", "give one of them another way")
+
+
+def refuse_together(given: Mapping[str, object]) -> None:
+    """Refuse options of which one at most can be given, where several are."""
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise LorasumError(f"{' and '.join(names)} do not go together", "give one of them")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorasum.cli.backends import backend, local, recorded
-from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes, settings
+from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes, refuse_together, settings
 from lorasum.cli.verb import confirm, raise_unread, verb
 from lorasum.errors import LorasumError, OverdueError
 from lorasum.ui import render
@@ -95,8 +95,7 @@ def logs(
     from lorasum.commands.logs import logs
     from lorasum.ui.reporter import readable
 
-    if endpoint and job:
-        raise LorasumError("--endpoint and --job do not go together", "give one of them")
+    refuse_together({"--endpoint": endpoint or None, "--job": job})
     lines = logs(run, endpoint, follow, job)
     return map(readable, lines) if sys.stdout.isatty() and not settings.verbose else lines
 

@@ -1,6 +1,5 @@
 """The verbs of an endpoint: deploy, predict, evaluate, teardown; and run, which is all verbs."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +16,11 @@ from lorasum.cli.options import (
     Verbose,
     Yes,
     check_stdin_is_free,
+    refuse_together,
     settings,
 )
-from lorasum.cli.verb import asks, confirm, confirm_spending, perform, raise_unread, verb
-from lorasum.errors import BackendError, LorasumError
+from lorasum.cli.verb import asks, confirm, confirm_spending, perform, raise_failure, raise_unread, verb
+from lorasum.errors import LorasumError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def predict(
     from lorasum.commands import predict as one
     from lorasum.commands.predict_file import predict_file
 
-    _refuse_together({"--stream": stream or None, "--input": source})
-    _refuse_together({"--text": text, "--file": file, "--input": source, "--sample": sample or None})
+    refuse_together({"--stream": stream or None, "--input": source})
+    refuse_together({"--text": text, "--file": file, "--input": source, "--sample": sample or None})
     source, target = _rows(source, target)
     if batch:
         return _predict_batch(run, source, target, adapter, yes)
@@ -118,18 +118,11 @@ def _predict_batch(
 ) -> object:
     from lorasum.commands.predict_batch import predict_batch, to_be_spent
 
-    _refuse_together({"--batch": True, "--adapter": adapter})
+    refuse_together({"--batch": True, "--adapter": adapter})
     if not source or not target:
         raise LorasumError("--batch goes with --input and --output", "give both")
     confirm_spending(yes, lambda: to_be_spent(run))
     return predict_batch(run, source, target)
-
-
-def _refuse_together(given: Mapping[str, object]) -> None:
-    """Refuse options of which one at most can be given, where several are."""
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise LorasumError(f"{' and '.join(names)} do not go together", "give one of them")
 
 
 @verb(
@@ -209,11 +202,7 @@ def _tear_all_down(yes: bool, as_json: bool, quiet: bool) -> None:
             confirm("Do that?", plan_all(ledger, backends, report))
         result = teardown_all(ledger, backends, report)
     render.show(result, as_json)
-    if result.remaining:
-        raise BackendError(
-            f"still there: {'; '.join(map(str, result.remaining))}",
-            "the same command with credentials of its account removes it, or `lorasum teardown` with the run's config",
-        )
+    raise_failure(result)
     raise_unread(ledger.unread())
 
 

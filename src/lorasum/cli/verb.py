@@ -132,7 +132,9 @@ def raise_failure(result: object) -> None:
             f"the model is not good enough: {'; '.join(map(str, result.missed))}", f"look at {result.summaries}"
         )
     if isinstance(torn, TeardownResult) and torn.remaining:
-        raise BackendError(f"still there: {'; '.join(map(str, torn.remaining))}", "run `lorasum teardown` again")
+        elsewhere = "with credentials of its account removes it, or `lorasum teardown` with the run's config"
+        again = "run `lorasum teardown` again" if torn.run else f"the same command {elsewhere}"
+        raise BackendError(f"still there: {'; '.join(map(str, torn.remaining))}", again)
 
 
 def raise_unread(ledgers: Sequence[str]) -> None:
