@@ -57,6 +57,23 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
         ),
         ({"system": [{"text": "Summarise for the night shift."}], "messages": [USER, ANSWER]}, WITH_SYSTEM),
         ({"dialogue": DIALOGUE, "summary": [None, " ", "They greet."]}, DIALOGUE),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "Summarise for the night shift."}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": DIALOGUE}]},
+                    {"role": "model", "parts": [{"text": "They greet."}]},
+                ],
+            },
+            WITH_SYSTEM,
+        ),
+        ({"messages": [{"role": "User", "content": DIALOGUE}, {**ANSWER, "role": "Chatbot"}]}, DIALOGUE),
+        (
+            {"instruction": "Summarise.", "input": DIALOGUE, "output": "They greet.", "history": [["Hi", "Hello"]]},
+            f"user: Hi\nassistant: Hello\nuser: Summarise.\n\n{DIALOGUE}",
+        ),
+        ({"messages": [USER, {**ANSWER, "weight": 1}]}, DIALOGUE),
+        ({"prompt": DIALOGUE, "completion": "They greet.", "label": True}, DIALOGUE),
         ({"dialogue": DIALOGUE, "summary": [USER, ANSWER]}, DIALOGUE),
         ({"messages": [USER, {"role": "assistant", "content": "<think>hm</think>\n\nThey greet."}]}, DIALOGUE),
         ({"prompt": DIALOGUE, "completion": "<think>\nhm\n</think>They greet."}, DIALOGUE),
@@ -64,6 +81,20 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
 )
 def test_rows_of_fine_tuning_tools_are_examples(row: dict[str, object], dialogue: str) -> None:
     assert check(row, Columns()) == Example(dialogue, "They greet.")
+
+
+@pytest.mark.parametrize(
+    ("row", "mark"),
+    [
+        ({"messages": [USER, {**ANSWER, "weight": 0}]}, "weight: 0"),
+        ({"messages": json.dumps([USER, {**ANSWER, "weight": 0}])}, "weight: 0"),
+        ({"messages": [USER, {**ANSWER, "train": False}]}, "train: False"),
+        ({"prompt": DIALOGUE, "completion": "They greet.", "label": False}, "label: false"),
+        ({"dialogue": DIALOGUE, "summary": "They greet.", "answer": "reject", "_task_hash": 7}, "answer: reject"),
+    ],
+)
+def test_rows_that_tools_mark_as_bad_are_unusable(row: dict[str, object], mark: str) -> None:
+    assert check(row, Columns()) == Rejected("not to be learnt", mark)
 
 
 TALK, NOTES = ["Ana: hi\nBen: ho", "Ana: so\nBen: bye"], ["They greet.", "They part."]
@@ -199,6 +230,10 @@ def test_the_first_reference_is_the_summary_and_the_others_are_kept() -> None:
     assert check({"prompt": "Ana: hi", "completion": references}, Columns()) == Example(
         "Ana: hi", "They greet.", ("Ana says hi.",)
     )
+    several = {"text": ["They greet.", "Ana says hi."]}  # as Label Studio writes them
+    for summary in (several, json.dumps(several)):
+        read = check({"dialogue": "Ana: hi", "summary": summary}, Columns())
+        assert read == Example("Ana: hi", "They greet.", ("Ana says hi.",))
     for words in ("[laughs] They greet.", json.dumps(references), str(references), "[]"):
         for row in ({"dialogue": "Ana: hi", "summary": words}, {"prompt": "Ana: hi", "completion": words}):
             assert check(row, Columns()) == Example("Ana: hi", words)

@@ -12,12 +12,14 @@ from lorasum.data.chats.keys import speaker_columns
 from lorasum.data.chats.message import is_assistants, speaker_of, text_of
 from lorasum.data.chats.messages import beside_speakers, looks_like_messages, messages_in
 from lorasum.data.chats.unsaid import without_thoughts
+from lorasum.data.chats.written import written
 from lorasum.data.files.json_shapes import are_dialogues
 
 KNOWN = "messages or conversations that end with the assistant's turn, prompt and completion, instruction and output"
 """The forms, for messages to people."""
 
-_TURNS = ("messages", "conversations", "conversation")
+_TURNS = ("messages", "conversations", "conversation", "contents")
+_SYSTEMS = ("system", "systemInstruction", "system_instruction")
 _PAIRS = (("prompt", "completion"), ("prompt", "response"), ("input", "output"), ("source", "target"))
 _INSTRUCTED = (("instruction", "output"), ("instruction", "response"))
 
@@ -44,16 +46,49 @@ def fields_of(row: Mapping[str, Any], columns: Columns) -> Fields:
     for key in _TURNS:
         messages = messages_in(row.get(key))
         if messages and looks_like_messages(messages):
-            return _of_turns(messages, row.get("system"))
+            return _of_turns(messages, next(filter(None, map(row.get, _SYSTEMS)), None))
     for prompt, completion in _PAIRS:
         if row.get(prompt) is not None and row.get(completion) is not None and "instruction" not in row:
             return _answered(_asked(row[prompt]), row[completion])
     for instruction, output in _INSTRUCTED:
         if row.get(instruction) is not None and row.get(output) is not None:
-            parts = (row.get("system"), row[instruction], row.get("input"))
-            texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
-            return _answered("\n\n".join(texts), row[output])
+            return _answered(_instructed(row.get("system"), row[instruction], row), row[output])
     return given
+
+
+def _instructed(system: Any, instruction: Any, row: Mapping[str, Any]) -> Any:
+    """An instruction and its input, behind the pairs of turns in `history`, if there are some."""
+    texts = [part.strip() for part in (instruction, row.get("input")) if isinstance(part, str) and part.strip()]
+    begins = [system.strip()] if isinstance(system, str) and system.strip() else []
+    history = row.get("history")
+    pairs = [pair for pair in history if isinstance(pair, list)] if isinstance(history, list) else []
+    if not pairs:
+        return "\n\n".join([*begins, *texts])
+    said = [*(zip(("user", "assistant"), pair, strict=False) for pair in pairs), [("user", "\n\n".join(texts))]]
+    turns = [{"role": role, "content": text} for turn in said for role, text in turn]
+    return [*({"role": "system", "content": text} for text in begins), *turns]
+
+
+def mark_against(row: Mapping[str, Any], columns: Columns) -> str:
+    """What marks a row as one that a model must not learn, such as `label: false`; empty if nothing does."""
+    if "_task_hash" in row and row.get("answer") in ("reject", "ignore"):  # of Prodigy
+        return f"answer: {row['answer']}"
+    if str(row.get("label")).lower() == "false" and {"prompt", "completion"} <= {*row}:  # of TRL, for KTO
+        return "label: false"
+    if columns != Columns() or {columns.dialogue, *columns.summaries} & {*row}:
+        return ""
+    for key in _TURNS:
+        held = row.get(key)
+        marked = isinstance(held, list) or (isinstance(held, str) and any(mark in held for mark in _LEARNT))
+        last = turns[-1] if marked and (turns := messages_in(held)) else None
+        keys = last if isinstance(last, Mapping) else {}
+        if mark := next((mark for mark in _LEARNT if keys.get(mark) in (0, False)), ""):
+            return f"{mark}: {keys[mark]}"
+    return ""
+
+
+_LEARNT = ("weight", "train", "training")
+"""Keys of a turn, of OpenAI and axolotl, that are 0 or false if a model must not learn it."""
 
 
 def batch_in(row: Mapping[str, Any], columns: Columns) -> int:
@@ -121,7 +156,7 @@ def _of_turns(messages: Sequence[Any], system: Any = None) -> Fields:
     if not turns or not is_assistants(turns[-1]):
         return Fields(list(messages), None)
     before = list(messages[:-1])
-    if isinstance(system, str | list) and text_of({"content": system}):
+    if isinstance(system, str | list | Mapping) and text_of({"content": system}):
         before.insert(0, {"role": "system", "content": system})
     return Fields(_asked(before), without_thoughts(text_of(turns[-1])))
 
@@ -145,7 +180,11 @@ def _answered(dialogue: Any, completion: Any) -> Fields:
 
 def _references(summary: Any) -> list[Any]:
     """A summary, or each of several references that has text, or the answer that turns end with; at least one item. A
-    text is one summary, also if it is a JSON list: a model may have to answer with one."""
+    text is one summary, also if it is a JSON list: a model may have to answer with one. Label Studio writes several as
+    `{"text": […]}`."""
+    held = written(summary) if isinstance(summary, str) and summary.startswith('{"text"') else summary
+    if isinstance(held, Mapping) and [*held] == ["text"] and isinstance(held["text"], list):
+        summary = held["text"]
     if isinstance(summary, list) and summary and all(isinstance(one, Mapping) for one in summary):
         return [without_thoughts(text_of(summary[-1]))] if is_assistants(summary[-1]) else [summary]
     if isinstance(summary, list) and summary and all(isinstance(one, str) or one is None for one in summary):

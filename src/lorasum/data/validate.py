@@ -11,7 +11,7 @@ from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import keys_without_speaker
 from lorasum.data.chats.written import is_unicode, mended, with_plain_breaks
 from lorasum.data.records import Example
-from lorasum.data.rows import KNOWN, batch_in, fields_of, value_at
+from lorasum.data.rows import KNOWN, batch_in, fields_of, mark_against, value_at
 from lorasum.data.tally import Rejected, Row, Tally
 from lorasum.errors import DataError
 from lorasum.formatting import listing
@@ -43,6 +43,8 @@ def check(row: Row, columns: Columns, messages: Messages | None = None) -> Examp
     texts = []
     try:
         fields = fields_of(row, columns)
+        if mark := mark_against(row, columns):
+            return Rejected("not to be learnt", mark)
         if batch := batch_in(row, columns):
             return Rejected(
                 "dialogue is a list of dialogues", f"{batch} beside as many summaries: a row holds one of each"

@@ -85,6 +85,8 @@ def lines(rows: list[dict[str, str]]) -> str:
         json.dumps(
             {"columns": ["dialogue", "summary"], "index": [0, 1, 2, 3], "data": [list(r.values()) for r in ROWS]}
         ),
+        json.dumps({"columns": [{"name": name} for name in TABLE], "rows": [list(r.values()) for r in ROWS]}),
+        json.dumps({"columns": [*TABLE], "data": ROWS}),
         json.dumps(
             {"schema": {"fields": [], "pandas_version": "1.4.0"}, "data": [{"index": 0, **row} for row in ROWS]}
         ),
@@ -229,6 +231,21 @@ def test_the_keys_of_a_document_tell_its_splits(
             any(text.startswith("t.json: took 'train") and "' for data.train, and left '" in text for text in said)
             == tells
         )
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"columns": ["id", *TABLE], "data": [list(ROWS[0].values())]}, r"t.json row 1: not a JSON object \(list\)"),
+        ({"columns": [*TABLE], "data": [None]}, r"t.json row 1: not a JSON object \(NoneType\)"),
+        ({"columns": [*TABLE, "summary"], "data": [[*ROWS[0].values(), ""]]}, "it has 2 columns 'summary'"),
+        ({"columns": [["chat", "dialogue"]], "data": [[1]]}, "has no column 'dialogue'"),
+        ({"rows": [{"row_idx": 0, "row": ROWS[0], "truncated_cells": ["dialogue"]}]}, "row 1: cut off .'dialogue', by"),
+    ],
+)
+def test_values_that_do_not_fit_their_columns_are_no_rows(tmp_path: Path, document: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        kept(write(tmp_path / "t.json", json.dumps(document)))
 
 
 def test_columns_may_be_keys_of_objects(tmp_path: Path) -> None:

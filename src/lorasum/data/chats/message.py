@@ -70,7 +70,7 @@ _NO_TEXT = frozenset(("nan", "NaN", "NaT", "<NA>"))
 """What pandas writes for a missing text. Where there is no other one, it may be meant. `None` is an answer."""
 NO_NAMES = _NO_TEXT | {"None", "null"}
 """What stands for a missing name. People may be called so, too."""
-_ASSISTANTS = frozenset(("assistant", "gpt", "model", "bot", "chatgpt", "ai"))
+_ASSISTANTS = frozenset(("assistant", "gpt", "model", "bot", "chatbot", "chatgpt", "ai"))
 _WITHIN = ("data", "kwargs", "audio", "attributes")
 """Keys of an object inside of a message that may hold its text and its speaker."""
 

@@ -109,7 +109,7 @@ def _object(row: Any, reading: Reading) -> Row:
         return {"messages": row}
     if isinstance(row, str) and row.lstrip().startswith("{"):  # JSON that was encoded twice
         row = _parsed(row.encode("utf-8", "surrogatepass")) or row
-    if isinstance(row, dict):
+    if isinstance(row, dict | Rejected):
         return row
     try:
         return Rejected("not a JSON object", type(row).__name__, json.dumps(row))

@@ -4,7 +4,7 @@
     {"result": {"rows": [{row}, {row}]}}                   one of these in the only object of another one
     {"dialogue": {"0": …, "1": …}, "summary": {…}}         pandas' to_json(), by column
     {"0": {row}, "1": {row}}                               pandas' orient="index"; objects by their ids
-    {"columns": […], "index": […], "data": [[…], […]]}     pandas' orient="split"
+    {"columns": […], "index": […], "data": [[…], […]]}     pandas' orient="split"; also rows, and objects with names
     {"dialogue": […, …], "summary": […, …]}                columns as lists
     {"train": …, "test": …}                                one of these for each split
     {"dialogue": …, "summary": …}                          one row
@@ -18,6 +18,7 @@ from typing import Any
 
 from lorasum.config.data import Columns
 from lorasum.data.files.splits import Split, of_split, splits_of, without_overlap
+from lorasum.data.tally import Rejected
 
 _NAMES = ("data", "rows", "examples", "items", "records", "results", "dataset", "samples")
 
@@ -45,8 +46,8 @@ def rows_of(
         if all(isinstance(value, Mapping) for value in (dialogues, *summaries)):
             return _by_column(document)
         return _lists(document, dialogues, summaries) or [document]
-    if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
-        return [dict(zip(document["columns"], values, strict=False)) for values in document["data"]]
+    if (below := _below_names(document)) is not None:
+        return below
     tables = {key: value for key, value in document.items() if _is_table(value) and key != columns.dialogue}
     if tables:
         return _table(tables, columns, split, say) or [document]
@@ -77,6 +78,24 @@ def _splits(inner: Mapping[str, Mapping[str, Any]], columns: Columns, split: Spl
     return splits if all(rows != [inner[name]] for name, rows in splits.items()) else {}
 
 
+def _below_names(document: Mapping[str, Any]) -> list[Any] | None:
+    """The rows of lists of values below one of the columns' names; None if it holds no such. A list of another length
+    stays one.
+
+    Raises:
+        ValueError: two columns have the same name.
+    """
+    values = document.get("data", document.get("rows"))
+    given = document.get("columns")
+    names = [one.get("name") if isinstance(one, Mapping) else one for one in given] if isinstance(given, list) else []
+    if not (names and isinstance(values, list) and all(isinstance(name, str) for name in names)):
+        return None
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"it has {len(doubled)} columns {doubled[0]!r}")
+    fit = (isinstance(row, list) and len(row) == len(names) for row in values)
+    return [dict(zip(names, row, strict=True)) if fits else row for row, fits in zip(values, fit, strict=True)]
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
@@ -88,7 +107,7 @@ def _table(tables: Mapping[str, list[Any]], columns: Columns, split: Split, say:
     fitting = [key for key in tables if columns.dialogue in tables[key][0]] or [key for key in tables if key in _NAMES]
     if len(fitting) > 1:
         raise ValueError(f"it holds several lists of rows: {_some(fitting)}")
-    return [_unwrapped(row) for row in tables[fitting[0]]] if fitting else []
+    return [_unwrapped(row, columns) for row in tables[fitting[0]]] if fitting else []
 
 
 def _of_split(lists: Mapping[str, Any], split: Split, say: Callable[[str], None]) -> list[Any]:
@@ -110,9 +129,15 @@ def _of_split(lists: Mapping[str, Any], split: Split, say: Callable[[str], None]
     return [row for name in chosen for row in lists[name]]
 
 
-def _unwrapped(row: Mapping[str, Any]) -> Any:
-    """The row itself. The hub's dataset viewer puts it under `row`, beside its number."""
-    return row["row"] if "row_idx" in row and isinstance(row.get("row"), Mapping) else row
+def _unwrapped(row: Mapping[str, Any], columns: Columns) -> Any:
+    """The row itself. The hub's dataset viewer puts it under `row`, beside its number and the names of cells that it
+    has cut off."""
+    held = row.get("row")
+    if "row_idx" not in row or not isinstance(held, Mapping):
+        return row
+    wanted = {columns.dialogue, *columns.summaries} & {*held} or {*held}
+    cut = wanted.intersection(row.get("truncated_cells") or ())
+    return Rejected("cut off", f"{_some(sorted(cut))}, by the hub's viewer") if cut else held
 
 
 def _lists(document: Mapping[str, Any], dialogues: Any, summaries: list[Any]) -> list[Any]:
