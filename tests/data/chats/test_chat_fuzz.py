@@ -16,6 +16,8 @@ KEYS = st.sampled_from([
     "attachments", "files", "poll", "question", "answers", "embeds", "mentions", "sender_name", "timestamp",
     "timestamp_ms", "value", "id", "title", "name", "elements", "fields", "metadata", "data", "kwargs", "messageType",
     "components", "message_snapshots", "created_at", "is_from_me", "slackdump_thread_replies", "rows", "body",
+    "is_share", "message_blocks", "message", "fallback", "bot_id", "forwarded_from", "from_id", "date", "todo_list",
+    "contentType", "isBot", "forwardedMessage", "referenced_message", "poll_media", "senderName", "subject",
 ])  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=True) | st.text(max_size=8)
 DATA = st.recursive(
@@ -46,6 +48,8 @@ LINES = st.sampled_from(
 @settings(max_examples=200)
 @example([{"text": None, "content": 0, "type": []}])
 @example({"messages": [{"sender_name": None, "text": False, "content": []}]})
+@example([{"author": {}, "timestamp": "", "content": "vote", "poll": {"answers": [{"poll_media": 1}]}}])
+@example([{"type": "message", "ts": "1.0", "text": "", "blocks": [{"type": [], "elements": 1}]}])
 @given(CHATS)
 def test_any_json_is_a_chat_or_refused(data: object) -> None:
     with suppress(NoChatError):

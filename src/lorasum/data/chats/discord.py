@@ -51,7 +51,7 @@ def _said(message: Mapping[str, Any]) -> str:
     content = content.strip() if isinstance(content, str) else ""
     parts = [content]
     if isinstance(poll := message.get("poll"), Mapping):
-        answers = (text_of(one.get("poll_media") or one) for one in objects(poll.get("answers")))
+        answers = (text_of({"text": one.get("poll_media") or one}) for one in objects(poll.get("answers")))
         parts.append(asked(text_of({"text": poll.get("question")}), answers))
     snapshots = [one.get("message") for one in objects(message.get("message_snapshots"))]
     parts += [_said(one) for one in (message.get("forwardedMessage"), *snapshots) if isinstance(one, Mapping)]

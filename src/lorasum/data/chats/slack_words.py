@@ -116,7 +116,7 @@ def _of_blocks(blocks: Any, names: Mapping[str, str]) -> str:
     """The words in Block Kit's blocks, which may be nested."""
     parts = []
     for block in objects(blocks):
-        kind, text = block.get("type"), block.get("text")
+        kind, text = str(block.get("type")), block.get("text")
         if kind == "link":
             parts.append(str(text or block.get("url") or ""))
         elif kind == "emoji":
