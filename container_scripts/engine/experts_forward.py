@@ -157,7 +157,7 @@ def _each(ends: Sequence[int], *tensors: torch.Tensor | None) -> Iterator[tuple[
 
 
 def by_expert(
-    a: torch.Tensor | None, b: torch.Tensor | None, experts: int, dtype: torch.dtype, scale: float = 1.0
+    a: torch.Tensor | None, b: torch.Tensor | None, experts: int, dtype: torch.dtype, scale: float
 ) -> tuple[Any, Any]:
     """A, (E, r, I), and scale · B, (E, O, r), in `dtype`; None without an adapter."""
     if a is None or b is None:

@@ -111,7 +111,7 @@ def count_held(
     rows: int,
     dtype: torch.dtype,
     recompute_all: bool,
-    device: str = "cpu",
+    device: str,
 ) -> HeldBytes:
     """Count what the layers hold in a training pass on one batch.
 

@@ -72,7 +72,7 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def peak_bytes(device: torch.device, others: int = 0) -> int:
+def peak_bytes(device: torch.device, others: int) -> int:
     """Most bytes held at once up to now: by PyTorch on a GPU, or else by this whole process in the main memory.
 
     On a GPU these are more than its tensors: what the allocator keeps between them counts, for it is what runs out.

@@ -111,7 +111,16 @@ def check_merge(
     """
 
     def compare() -> MergeCheck:
-        return _compare_both(base, adapter, merged, prompts, dtype, device)
+        answered = _logits(_load(merged, dtype, device), prompts)
+        let_go(device)
+        plain, adapted, model = _adapted(base, adapter, prompts, dtype, device)
+        _round_anew(model, max(torch.finfo(stored_dtype(merged)).eps, torch.finfo(dtype).eps))
+        computed = (plain, adapted, _logits(model, prompts), answered)
+        served_in = dtype_that_holds(torch.stack(computed), dtype, device)
+        if served_in is not dtype:
+            del model
+            return check_merge(base, adapter, merged, prompts, served_in, device)
+        return compare_logits(*computed)
 
     what = "the merged model is not compared with the adapter"
     return _with_room_for(merged, dtype, device, what, compare) or MergeCheck()
@@ -160,22 +169,6 @@ def _with_room_for(
             raise
         _log.warning("%s: %s", what, first_line(error))
         return None
-
-
-def _compare_both(
-    base: Path, adapter: Path, merged: Path, prompts: Sequence[Sequence[int]], dtype: torch.dtype, device: torch.device
-) -> MergeCheck:
-    """`check_merge` without its look at memory."""
-    answered = _logits(_load(merged, dtype, device), prompts)
-    let_go(device)
-    plain, adapted, model = _adapted(base, adapter, prompts, dtype, device)
-    _round_anew(model, max(torch.finfo(stored_dtype(merged)).eps, torch.finfo(dtype).eps))
-    computed = (plain, adapted, _logits(model, prompts), answered)
-    served_in = dtype_that_holds(torch.stack(computed), dtype, device)
-    if served_in is not dtype:
-        del model
-        return check_merge(base, adapter, merged, prompts, served_in, device)
-    return compare_logits(*computed)
 
 
 def _adapted(

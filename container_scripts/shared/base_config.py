@@ -83,7 +83,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json")
 
 
-def check_data_fits(config: Mapping[str, Any], longest: int, largest_id: int, eos_token_id: int | None = None) -> None:
+def check_data_fits(config: Mapping[str, Any], longest: int, largest_id: int, eos_token_id: int) -> None:
     """See that the model has a position for every token of an example, and an embedding for every token id.
 
     Args:
@@ -103,7 +103,7 @@ def check_data_fits(config: Mapping[str, Any], longest: int, largest_id: int, eo
         )
     if vocabulary is None:
         return
-    if eos_token_id is not None and eos_token_id >= vocabulary:
+    if eos_token_id >= vocabulary:
         raise TrainingError(
             f"the tokenizer's EOS token has id {eos_token_id:,}, and the model's vocabulary ends at {vocabulary - 1:,}",
             "tokenizer and model do not belong together: take both from the same place",

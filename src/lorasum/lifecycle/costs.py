@@ -39,7 +39,7 @@ def known_price(backend: Backend, kind: ResourceKind) -> float | None:
         return None
 
 
-def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int = 1) -> str:
+def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int) -> str:
     """How long something runs and what it costs at most by then: `until 18:40 CET, at most $8.12`; empty without end.
 
     Args:
@@ -52,7 +52,7 @@ def until_note(end: datetime | None, began: datetime, usd_per_hour: float | None
     return f"until {clock(end, began)}{f', at most ${most:,.2f}' if most else ''}"
 
 
-def most_usd(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int = 1) -> float | None:
+def most_usd(end: datetime | None, began: datetime, usd_per_hour: float | None, instances: int) -> float | None:
     """What something costs at most by its end; None without an end, or if its price is unknown. As `until_note`."""
     if end is None or usd_per_hour is None:
         return None

@@ -101,7 +101,7 @@ def ended_itself(row: Endpoint, now: datetime) -> bool:
     return row.ends_itself and row.expires_at is not None and row.expires_at <= now
 
 
-def alarm(row: Resource, now: datetime, was_asked: bool, is_busy: bool = False) -> str:
+def alarm(row: Resource, now: datetime, was_asked: bool, is_busy: bool) -> str:
     """Why a recorded resource may cost money without need; empty if all is well.
 
     Args:

@@ -118,7 +118,7 @@ def band_of(work: Workload | None, operations_per_token: float, peak: float, mea
 
 
 def measured_speed(
-    ledger: Ledger, backend: str, model: str, usd_per_hour: float | None, instance_type: str = ""
+    ledger: Ledger, backend: str, model: str, usd_per_hour: float | None, instance_type: str
 ) -> Speed | None:
     """The speed of the newest completed job of this model on this backend; None where there is none.
 

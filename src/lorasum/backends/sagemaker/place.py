@@ -10,6 +10,7 @@ from lorasum.errors import BackendError
 Scope = Literal["training", "inference"]
 
 _ANY_REGION = "us-east-1"
+_IMAGE = {"training": training_image, "inference": inference_image}
 
 
 def place_of(session: Session, run: str, scope: Scope) -> Place:
@@ -17,7 +18,7 @@ def place_of(session: Session, run: str, scope: Scope) -> Place:
     return Place(
         layout=S3Layout(session.bucket, session.config.prefix, run),
         role=session.role_arn,
-        image=(training_image if scope == "training" else inference_image)(session.config, session.region),
+        image=_IMAGE[scope](session.config, session.region),
     )
 
 
@@ -28,9 +29,8 @@ def shown_place(session: Session, run: str, scope: Scope) -> Place:
     except BackendError as error:
         session.reporter.warn(f"{error.message}: the request shows placeholders")
     config = session.config
-    image = training_image if scope == "training" else inference_image
     return Place(
         layout=S3Layout(config.bucket or "<bucket>", config.prefix, run),
         role=config.role or "<role>",
-        image=image(config, session.region_or(_ANY_REGION)),
+        image=_IMAGE[scope](config, session.region_or(_ANY_REGION)),
     )
