@@ -17,7 +17,6 @@ from lorasum.data.files.folders import (
     files_in,
     holds_rows,
     some,
-    without_descriptions,
     without_links_out,
 )
 from lorasum.data.files.opening import Say
@@ -139,15 +138,14 @@ def open_files(
 
 def _objects(address: str, split: Split, say: Say, login: S3Login) -> list[S3Object]:
     """The objects of an address: one itself, those of a folder, or those of a pattern."""
-    objects = find_objects(address, lambda path: file_type(path) is not None and holds_rows(path.name), login)
+    objects, below = find_objects(address, lambda path: file_type(path) is not None and holds_rows(path.name), login)
     if not objects:
         raise DataError(f"data.{split}: there is nothing of a known type at {address}", f"use {known_types()}")
     for one in objects:
         _check_type(Path(one.key), split)
     if has_magic(address) or f"s3://{objects[0].bucket}/{objects[0].key}" == address:
         return objects
-    names = without_descriptions([Path(one.key).name for one in objects], (), Path(address).name, say)
-    chosen = chosen_files(splits_of(names), split, address, say)
+    chosen = chosen_files([Path(one.key).name for one in objects], below, split, address, say)
     return [one for one in objects if Path(one.key).name in chosen]
 
 

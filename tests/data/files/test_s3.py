@@ -61,6 +61,12 @@ def test_the_names_of_objects_tell_their_splits(bucket: str) -> None:
     assert said[0].startswith(
         "named: took train.jsonl for data.train, and left extra.jsonl, test.jsonl; name extra.jsonl"
     )
+    put("beside/chats.jsonl", 1)
+    put("beside/test/0.jsonl", 2)
+    put("beside/.train/0.jsonl", 3)
+    with pytest.raises(DataError, match=r"a folder test for data\.test, and chats\.jsonl beside it") as caught:
+        found("s3://chats/beside/")
+    assert caught.value.hint == "name one of them, such as s3://chats/beside/test, in data.test"
     assert found("s3://chats/named/*.jsonl") == ["extra.jsonl:1", "test.jsonl:1", "train.jsonl:1"]
     assert found("s3://chats/day") == ["a.jsonl:1", "b.jsonl:1"]
 

@@ -60,29 +60,23 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
     files = [path for path in entries if path.is_file() and holds_rows(path.name) and is_known(path)]
     files = without_links_out(files, folder, say)
     folders = [path.name for path in entries if path.is_dir() and holds_rows(path.name)]
-    splits = splits_of([*(path.name for path in files), *folders])
-    below = [name for name in folders if (name == "data" or splits[name]) and _holds_files(folder / name, is_known)]
-    names = without_descriptions([path.name for path in files], below, folder.name, say)
-    if names:
-        _check_below(below, {name: splits[name] for name in (*names, *below)}, split, folder, say)
-        chosen = chosen_files({name: splits[name] for name in names}, split, str(folder), say)
+    full = [name for name in folders if _holds_files(folder / name, is_known)]
+    names = [path.name for path in files]
+    if chosen := chosen_files(names, full, split, str(folder), say):
         if len(chosen) == len(names) > 1 and card_tells_splits(folder):
             say(folder.name, f"took all files for data.{split}: {CARD_TELLS}")
         return [folder / name for name in chosen]
     if (folder / "data").is_dir():  # a clone from the hub
         return files_in(folder / "data", split, is_known, say)
-    parts = _chosen_folders({name: splits[name] for name in folders}, split, folder, is_known, say)
+    parts = _chosen_folders(folders, split, folder, is_known, say)
     return [file for part in parts for file in files_in(part, split, is_known, say)]
 
 
 def _chosen_folders(
-    splits: Mapping[str, str | None], split: Split, folder: Path, is_known: Callable[[Path], bool], say: Say
+    folders: Sequence[str], split: Split, folder: Path, is_known: Callable[[Path], bool], say: Say
 ) -> list[Path]:
-    """The folders in `folder` that are of `split`, or its only one; none where others may be of it too.
-
-    Args:
-        splits: by the names of the folders.
-    """
+    """The folders in `folder` that are of `split`, or its only one; none where others may be of it too."""
+    splits = splits_of(folders)
     named = {name: kind for name, kind in splits.items() if kind and any(map(is_known, (folder / name).rglob("*")))}
     unnamed = [name for name, kind in splits.items() if not kind and _holds_files(folder / name, is_known)]
     chosen: list[str] = []
@@ -97,17 +91,29 @@ def _chosen_folders(
     return without_links_out([folder / name for name in chosen], folder, say)
 
 
-def chosen_files(splits: Mapping[str, str | None], split: Split, folder: str, say: Say) -> list[str]:
+def chosen_files(files: Sequence[str], full: Sequence[str], split: Split, folder: str, say: Say) -> list[str]:
     """The names of a folder's files that are of `split`; all of them where their names do not tell.
 
-    They tell where all are named by splits, one is named by the training split, or one is just a split's name.
-
     Args:
-        splits: by the names of the files.
+        full: the folders in it that hold files of a known type.
         folder: its path or address.
 
     Raises:
-        DataError: they tell that none is of `split`.
+        DataError: no file is of `split` by its name, or a folder is and no file.
+    """
+    full = [name for name in full if holds_rows(name)]
+    splits = splits_of([*files, *full])
+    below = [name for name in full if name == "data" or splits[name]]
+    names = _without_descriptions(files, below, Path(folder).name, say)
+    if names:
+        _check_below(below, {name: splits[name] for name in (*names, *below)}, split, folder, say)
+    return _named({name: splits[name] for name in names}, split, folder, say)
+
+
+def _named(splits: Mapping[str, str | None], split: Split, folder: str, say: Say) -> list[str]:
+    """The names of `split`; all where they do not tell.
+
+    They tell where all are named by splits, one is named by the training split, or one is just a split's name.
     """
     where = Path(folder).name
     unnamed = [name for name, kind in splits.items() if kind is None]
@@ -117,7 +123,7 @@ def chosen_files(splits: Mapping[str, str | None], split: Split, folder: str, sa
         _tell(chosen, splits, split, where, say, unnamed)
         _check_folds(chosen, split, folder)
         return chosen
-    if told and (split == "test" or len({*splits.values()}) > 1):
+    if splits and told and (split == "test" or len({*splits.values()}) > 1):
         instead = ", or set data.test_fraction in its place" if split == "test" else ""
         raise DataError(
             f"{folder} has no files for data.{split}; it has {some(splits)}",
@@ -138,7 +144,7 @@ def _check_folds(chosen: Sequence[str], split: Split, folder: str) -> None:
         raise DataError(f"{folder} has several folds for data.{split}: {some(chosen)}", one)
 
 
-def without_descriptions(names: Sequence[str], below: Sequence[str], where: str, say: Say) -> list[str]:
+def _without_descriptions(names: Sequence[str], below: Sequence[str], where: str, say: Say) -> list[str]:
     """The names of a folder's files without those that describe the others, such as metadata.json beside chats.jsonl.
 
     Args:
@@ -167,7 +173,7 @@ def _holds(folder: Path, is_known: Callable[[Path], bool]) -> bool:
     return False
 
 
-def _check_below(below: Sequence[str], splits: Mapping[str, str | None], split: Split, folder: Path, say: Say) -> None:
+def _check_below(below: Sequence[str], splits: Mapping[str, str | None], split: Split, folder: str, say: Say) -> None:
     """Tell of the folders `below`, which may hold rows, beside files.
 
     Args:
@@ -180,9 +186,13 @@ def _check_below(below: Sequence[str], splits: Mapping[str, str | None], split: 
     named = of_split({name: splits[name] for name in below}, split)
     if named and not of_split(files, split):
         what = f"has a folder {named[0]} for data.{split}, and {some(files)} beside it"
-        raise DataError(f"{folder} {what}", f"name one of them, such as {folder / named[0]}, in data.{split}")
+        one = f"{folder.rstrip('/')}/{named[0]}"
+        raise DataError(f"{folder} {what}", f"name one of them, such as {one}, in data.{split}")
     if below:
-        say(folder.name, f"took its files, and left the folder {some(below)}, which holds files of a known type too")
+        say(
+            Path(folder).name,
+            f"took its files, and left the folder {some(below)}, which holds files of a known type too",
+        )
 
 
 def without_links_out(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:

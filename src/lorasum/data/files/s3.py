@@ -56,8 +56,10 @@ class S3Object:
         return paths.home() / "downloads" / version / Path(self.key).name
 
 
-def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> list[S3Object]:
-    """The objects of an s3:// address, sorted by key. It names an object, a folder, or a pattern with * ? [].
+def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> tuple[list[S3Object], list[str]]:
+    """The objects of an s3:// address, sorted by key, and the folders in it that hold some too.
+
+    The address names an object, a folder, or a pattern with * ? [].
 
     Args:
         is_meant: whether a file of a folder is of a known type.
@@ -77,7 +79,12 @@ def find_objects(uri: str, is_meant: Callable[[Path], bool], login: S3Login) -> 
             return fnmatchcase(key, wanted) and key.count("/") == wanted.count("/")
         return key == wanted or (key.startswith(folder) and "/" not in key[len(folder) :] and is_meant(Path(key)))
 
-    return [S3Object(bucket, item["Key"], item["ETag"], item["Size"], login) for item in listed if chosen(item["Key"])]
+    deeper = [item["Key"][len(folder) :] for item in listed if fixed == wanted and item["Key"].startswith(folder)]
+    below = dict.fromkeys(key.partition("/")[0] for key in deeper if key.count("/") == 1 and is_meant(Path(key)))
+    objects = [
+        S3Object(bucket, item["Key"], item["ETag"], item["Size"], login) for item in listed if chosen(item["Key"])
+    ]
+    return objects, list(below)
 
 
 def download(wanted: S3Object) -> Path:
