@@ -770,9 +770,59 @@ def test_the_only_folder_with_data_is_read(tmp_path: Path, names: tuple[str, ...
         assert any(text.endswith(f": took its only folder with data, {only}") for text in said)
 
 
-def test_a_card_that_names_the_files_of_splits_is_told_of(tmp_path: Path) -> None:
-    write(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n  - split: train\n    path: a.jsonl\n---\n")
-    for names, tells in ((("a", "b"), True), (("train", "test"), False)):
+BY_SPLIT = "  data_files:\n  - split: train\n    path: {0}\n  - split: test\n    path: [{1}]\n"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "configs:\n- config_name: default\n" + BY_SPLIT.format("a*", "b.jsonl, none.jsonl"),
+        "configs:\n- config_name: old\n  data_files: old.jsonl\n- default: true\n" + BY_SPLIT.format("a*", "b.jsonl"),
+        "configs:\n- data_files: {train: a.jsonl, validation: 'b*'}\n",
+    ],
+)
+def test_the_card_of_a_clone_tells_the_files_of_splits(tmp_path: Path, card: str) -> None:
+    write(tmp_path / "README.md", f"---\nlicense: mit\n{card}---\n# Chats\n")
+    write(tmp_path / "a.jsonl", lines(ROWS[:3]))
+    write(tmp_path / "b.jsonl", lines(ROWS[3:]))
+    said: list[str] = []
+    assert (kept(tmp_path, said=said), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
+    assert f"{tmp_path.name}: took a.jsonl for data.train, as its README.md says" in said
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("configs:\n- data_files:\n  - split: train\n    path: ../a.jsonl\n", "names a file outside of it: ../a.jsonl"),
+        ("configs:\n- data_files: {train: 'hf://datasets/o/n/a'}\n", "names a file outside of it: hf://"),
+        ("configs:\n- data_files: {validation: a.jsonl}\n", "names no one split for data.train; it has validation"),
+        (
+            "configs:\n- data_files: {train_en: a.jsonl, train_de: b.jsonl}\n",
+            "names no one split for data.train; it has",
+        ),
+    ],
+)
+def test_a_card_that_tells_no_files_of_the_folder_is_refused(tmp_path: Path, card: str, message: str) -> None:
+    write(tmp_path / "README.md", f"---\n{card}---\n")
+    write(tmp_path / "a.jsonl", lines(ROWS))
+    with pytest.raises(DataError, match=message):
+        kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "configs", ["- data_files: *", "- data_files: '*.jsonl'", "- data_dir: en", "- a\n- [b", "none"]
+)
+def test_the_names_of_files_tell_where_a_card_does_not(tmp_path: Path, configs: str) -> None:
+    write(tmp_path / "README.md", f"---\nconfigs:\n{configs}\n---\n")
+    for name, rows in (("train", ROWS[:3]), ("test", ROWS[3:])):
+        write(tmp_path / f"{name}.jsonl", lines(rows))
+    assert (kept(tmp_path), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
+
+
+def test_a_card_with_several_configurations_is_told_of(tmp_path: Path) -> None:
+    of_one = "- config_name: {0}\n  data_files: {{train: {0}.jsonl}}\n"
+    write(tmp_path / "README.md", f"---\nconfigs:\n{of_one.format('en')}{of_one.format('de')}---\n")
+    for names, tells in ((("en", "de"), True), (("train", "test"), False)):
         for name in names:
             write(tmp_path / f"{name}.jsonl", lines(ROWS))
         said: list[str] = []

@@ -13,6 +13,7 @@ from typing import Any
 
 from lorasum.config.draft import SCHEMA
 from lorasum.data.chats.written import objects
+from lorasum.data.files.card import files_by_card
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, is_alone, of_split, split_of, splits_of, without_overlap
 from lorasum.errors import DataError
@@ -54,6 +55,10 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
             return [file for part in saved for file in files_in(part, split, is_known, say)]
         if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
             return _saved_files(folder)
+        if of_card := [path for path in files_by_card(folder, split) if holds_rows(path.name) and is_known(path)]:
+            taken = some(str(path.relative_to(folder)) for path in of_card)
+            say(folder.name, f"took {taken} for data.{split}, as its README.md says")
+            return without_links_out(of_card, folder, say)
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror}", "check the folder and its permissions") from error
