@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lorasum.aws import aws_errors, error_code, is_denied
+from lorasum.aws import error_code, is_denied
 from lorasum.backends.records import JobRef
 from lorasum.backends.sagemaker import sdk
 from lorasum.backends.sagemaker.late import looked_for
+from lorasum.backends.sagemaker.parts import listed
 from lorasum.backends.sagemaker.session import Session
 from lorasum.errors import BackendError, OutageError, UnseenError
 
@@ -80,9 +81,7 @@ def create_attempt(session: Session, request: dict[str, Any]) -> "TrainingJob":
 def _listed_attempts(session: Session, job_name: str) -> list[int]:
     """Numbers of the attempts that the list shows; empty if listing is not permitted."""
     try:
-        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
-            pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=job_name)
-            names = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
+        names = [job["TrainingJobName"] for job in listed(session, "list_training_jobs", job_name)]
     except BackendError as error:
         if is_denied(error.__cause__):
             return []

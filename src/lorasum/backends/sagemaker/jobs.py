@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lorasum.aws import aws_errors
 from lorasum.backends.base import RunningResource
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.backends.sagemaker import job_requests, model_cache, sdk, stopping, storage
@@ -26,6 +25,7 @@ from lorasum.backends.sagemaker.images import training_image
 from lorasum.backends.sagemaker.job_requests import job_was_made_with, training_request
 from lorasum.backends.sagemaker.layout import Folder, S3Layout
 from lorasum.backends.sagemaker.logs import Log
+from lorasum.backends.sagemaker.parts import listed
 from lorasum.backends.sagemaker.place import place_of, shown_place
 from lorasum.backends.sagemaker.prices import billed_seconds, billed_usd, kept_warm
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas, tell_of_no_warm_pool
@@ -229,9 +229,7 @@ def _attempts_of(session: Session, run: str, wanted: Sequence[Mapping[str, str]]
     """The listed attempts that have the run's tag: ARN → the job's name."""
     jobs: dict[str, str] = {}
     for which in wanted:
-        with aws_errors("list training jobs", "sagemaker:ListTrainingJobs"):
-            pages = session.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=run, **which)
-            found = [job for page in pages for job in page["TrainingJobSummaries"]]
+        found = listed(session, "list_training_jobs", run, **which)
         jobs |= {job["TrainingJobArn"]: job["TrainingJobName"] for job in found}
     ours = of_run(session, run, list(jobs))
     retry = re.compile(rf"^({re.escape(run)}(?:-rows)?-[0-9a-f]{{8}})-\d+$")  # not of a run whose name ends in a date

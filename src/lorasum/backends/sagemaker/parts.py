@@ -75,13 +75,13 @@ def delete(session: Session, parts: Iterable[Part]) -> None:
             sdk.delete(model)
 
 
-def listed(session: Session, operation: str, name: str) -> list[dict[str, Any]]:
-    """All items of a call such as list_endpoints whose names contain `name`."""
+def listed(session: Session, operation: str, name: str, **wanted: str) -> list[dict[str, Any]]:
+    """All items of a call such as list_endpoints whose names contain `name`; `wanted` are further arguments of it."""
     with aws_errors(operation.replace("_", " "), action_of(operation)):
         pages = (
             session.client("sagemaker")
             .get_paginator(operation)
-            .paginate(NameContains=name, PaginationConfig={"PageSize": 100})
+            .paginate(NameContains=name, PaginationConfig={"PageSize": 100}, **wanted)
         )
         return [item for page in pages for values in page.values() if isinstance(values, list) for item in values]
 
