@@ -76,6 +76,7 @@ WITH_SYSTEM = f"Summarise for the night shift.\n\n{DIALOGUE}"
         ({"prompt": DIALOGUE, "completion": "They greet.", "label": True}, DIALOGUE),
         ({"dialogue": DIALOGUE, "summary": [USER, ANSWER]}, DIALOGUE),
         ({"messages": [USER, {"role": "assistant", "content": "<think>hm</think>\n\nThey greet."}]}, DIALOGUE),
+        ({"prompt": DIALOGUE, "completion": "<|channel|>final<|message|>They greet.<|return|>"}, DIALOGUE),
         ({"prompt": DIALOGUE, "completion": "<think>\nhm\n</think>They greet."}, DIALOGUE),
     ],
 )

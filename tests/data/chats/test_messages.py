@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lorasum.config.data import Columns, Messages
+from lorasum.data.chats.exports import read_chat
 from lorasum.data.chats.message import MessageError
 from lorasum.data.chats.messages import dialogue_of, keys_without_speaker, render_messages
 from lorasum.data.records import Example
@@ -176,6 +177,7 @@ def test_a_word_for_a_missing_name_gives_way_to_a_role(beside: dict[str, object]
         '[{"name": "age", "type": ["integer", "null"]}]',
         '[{"text": "Ann", "type": "PERSON"}, {"text": "Monday", "type": "DATE"}]',
         '[{"type": "text", "name": "email"}, {"type": "file", "name": "photo"}]',
+        '[{"type": "text", "text": "Name"}, {"type": "button", "label": "Send"}]',
     ],
 )
 def test_json_that_somebody_says_stays_as_it_is(text: str) -> None:
@@ -220,12 +222,82 @@ def test_keys_that_are_roles_are_the_speakers() -> None:
         {"rid": "r", "t": "uj", "msg": "ana", "u": {"username": "ana"}},
         {"role": "model", "text": "hm", "isThought": True},
         {"type": "tool_result", "tool_result": {"content": "found"}},
+        {"role": "user", "content": '<tool_response>\n{"at": "Vigo"}\n</tool_response>'},
+        {"role": "assistant", "content": [{"type": "web_search_tool_result", "content": [{"text": "found"}]}]},
+        {"role": "assistant", "content": '[TOOL_CALLS] [{"name": "track", "arguments": {"id": 7}}]'},
+        {"role": "assistant", "content": "<|python_tag|>track.call(id=7)"},
+        {"role": "assistant", "content": "<|channel|>analysis<|message|>hm<|end|>"},
+        {
+            "role": "assistant",
+            "content": "<|channel|>commentary to=functions.track <|constrain|>json<|message|>{}<|call|>",
+        },
         None,
         "  ",
     ],
 )
 def test_a_turn_without_words_is_left_out(silent: object) -> None:
     assert rendered({"sender": "Ana", "text": "hi"}, silent, {"sender": "Ben", "text": "ho"}) == ["Ana: hi", "Ben: ho"]
+
+
+CALL = '{"name": "track", "arguments": {"id": 7}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"I look.\n<tool_call>\n{CALL}\n</tool_call>",
+        f"I look. <tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>",
+        "I look.\n<tool_call>\n<function=track>\n<parameter=id>\n7\n</parameter>\n</function>\n</tool_call>",
+        "I look.\n<tool_call>track\n<arg_key>id</arg_key>\n<arg_value>7</arg_value>\n</tool_call>",
+        f"I look.[TOOL_CALLS] [{CALL}]",
+        'I look.[TOOL_CALLS]track[ARGS]{"id": 7}',
+        'I look.<function=track>{"id": 7}</function>',
+        "I look.<|python_tag|>track.call(id=7)",
+        "I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "I look.<|tool_calls_section_begin|><|tool_call_begin|>f:0{}<|tool_call_end|><|tool_calls_section_end|>",
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>I look.<|return|>",
+        "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant to=functions.track<|channel|>commentary json"
+        "<|message|>{}<|call|>",
+        json.dumps([{"type": "text", "text": "I look."}, {"type": "tool_use", "name": "track", "input": {}}]),
+        json.dumps([{"type": "text", "text": "I look."}, {"type": "web_search_tool_result", "content": []}]),
+    ],
+)
+def test_a_models_words_are_kept_without_the_call_behind_them(text: str) -> None:
+    assert rendered({"role": "assistant", "content": text}) == ["assistant: I look."]
+
+
+@pytest.mark.parametrize(
+    ("role", "text"),
+    [
+        ("user", f"Why does it answer <tool_call>{CALL}</tool_call>"),
+        ("user", f"What is [TOOL_CALLS] [{CALL}]"),
+        ("user", "<tool_response>\n{}\n</tool_response>\nWhy is it empty?"),
+        ("assistant", f"Write this:\n```\n<tool_call>\n{CALL}\n</tool_call>\n```"),
+        ("assistant", "The tag <tool_call> begins a call, and its end is </tool_call>"),
+        ("assistant", f"Mistral writes [TOOL_CALLS] [{CALL}], and waits."),
+        ("assistant", "<|channel|> is a word of GPT-OSS."),
+    ],
+)
+def test_talk_of_calls_is_kept(role: str, text: str) -> None:
+    assert render_messages([{"role": role, "content": text}], Messages()) == f"{role}: {text}"
+
+
+@pytest.mark.parametrize("types", [True, False])
+def test_messages_of_langchain_are_read_as_a_file_too(types: bool) -> None:
+    def message(kind: str, text: str) -> dict[str, object]:
+        held = {"content": text, "type": "ai" if "AI" in kind else kind.lower()} if types else {"content": text}
+        return {
+            "lc": 1,
+            "type": "constructor",
+            "id": ["langchain", "schema", "messages", f"{kind}Message"],
+            "kwargs": held,
+        }
+
+    chat = [message("Human", "hi"), message("AI", ""), message("AI", "ho")]
+    for one in (chat, {"messages": chat}):
+        assert read_chat(json.dumps(one)).dialogue == dialogue_of(one, Messages()) == "human: hi\nai: ho"
+    stored = [{"type": "human", "data": {"content": "hi"}}, {"type": "ai", "data": {"content": "ho"}}]
+    assert read_chat(json.dumps(stored)).dialogue == "human: hi\nai: ho"
 
 
 @pytest.mark.parametrize(

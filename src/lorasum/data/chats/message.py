@@ -102,13 +102,18 @@ def speaker_in(plain: Mapping[str, Any], but: str = "") -> str:
     inner = (speaker_of(plain[key]) for key in within if isinstance(plain.get(key), Mapping))
     if name := next((name for name in inner if name and name != but), ""):
         return name
+    if plain.get("lc") and isinstance(kind := plain.get("id"), list) and kind:  # LangChain names a message's class
+        return name.lower() if (name := str(kind[-1]).partition("Message")[0]).lower() in ROLES else ""
     partner = next((name for key in PARTNERS if (name := _name(plain.get(key)))), "")
     return side_of(plain, partner) or partner
 
 
 def has_text(message: Mapping[str, Any]) -> bool:
     plain = plain_keys(message)
-    return any(isinstance(plain[key], str | list | Mapping) for key in texts_among(tuple(plain)))
+    if any(isinstance(plain[key], str | list | Mapping) for key in texts_among(tuple(plain))):
+        return True
+    inner = plain.get("kwargs" if "lc" in plain else "data" if plain.get("type") in ROLES else "")  # LangChain's
+    return isinstance(inner, Mapping) and has_text(inner)
 
 
 def plain_keys(message: Mapping[Any, Any]) -> dict[str, Any]:

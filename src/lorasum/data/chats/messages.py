@@ -21,7 +21,7 @@ from lorasum.data.chats.message import (
     text_of,
 )
 from lorasum.data.chats.order import oldest_first
-from lorasum.data.chats.unsaid import is_notice, without_thoughts
+from lorasum.data.chats.unsaid import is_answer_of_a_tool, is_notice, may_hold_thoughts, without_thoughts
 from lorasum.data.chats.written import begun, is_formatted, mended, objects, words_of, written
 from lorasum.formatting import listing
 
@@ -60,7 +60,9 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
         if is_notice(message, speaker_of):
             continue
         if text := text_in(plain, number):
-            thinks = text.startswith(("<think", "<tool_call>")) or ("</think>" in text and is_assistants(message))
+            if is_answer_of_a_tool(text) and speaker_in(plain).lower() in ("user", "human"):
+                continue
+            thinks = text.startswith(("<think", "<tool_call>")) or (may_hold_thoughts(text) and is_assistants(message))
             if not thinks or (text := without_thoughts(text)):
                 said.append((plain, text))
         else:

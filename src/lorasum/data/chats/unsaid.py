@@ -4,10 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lorasum.data.chats.written import written
+
 UNSAID = frozenset((
     "tool_use", "tool_result", "tool_call", "tool_calls", "function_call", "thinking", "redacted_thinking", "reasoning",
     "thoughts", "reasoning_recap", "image", "image_url", "input_image", "audio", "input_audio", "video", "file",
     "input_file", "media", "document", "search_result", "mcp_tool_use", "mcp_tool_result", "server_tool_use",
+    "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result", "tool_search_tool_result", "container_upload", "function_call_output",
+    "custom_tool_call", "custom_tool_call_output", "reasoning_text", "summary_text", "tool-call", "tool-result",
 ))  # fmt: skip
 """Types of the parts of a message that nobody says: calls of tools, thoughts, pictures."""
 _NOTICES = frozenset((
@@ -63,16 +68,78 @@ def is_thought(value: Mapping[str, Any]) -> bool:
 
 
 _THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTALL)
+_TAGGED_CALL = r"<tool_call>((?:(?!</?tool_call>).)*)</tool_call>\s*"
+_CALLS_AT_END = re.compile(
+    rf"(?P<tagged>(?:{_TAGGED_CALL})+)"  # Hermes, Qwen, GLM
+    r"|(?:<function=[\w.-]+>\s*[{<](?:(?!<function=).)*</function>\s*)+"  # Llama
+    r"|<\|python_tag\|>.*"
+    r"|\[TOOL_CALLS\]\s*(?:\[\s*\{.*\}\s*\]|[\w.-]+(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*\{.*\})\s*(?:</s>)?"  # Mistral
+    r"|<[|｜]tool[▁_]calls?.*(?:[|｜]>|[\]}])",  # DeepSeek, Kimi
+    re.DOTALL,
+)
+_HARMONY = re.compile(
+    r"(?:<\|start\|>(?P<role>[^<]*))?<\|channel\|>(?P<channel>\w+)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(?P<text>.*?)(?:<\|(?:end|return|call)\|>|(?=<\|start\|>)|\Z)\s*",
+    re.DOTALL,
+)
+"""One message in the format of GPT-OSS. The channel `final` is for the user, and so is `commentary` to nobody else."""
+_MARKS = (
+    "<think",
+    "</think>",
+    "<tool_call>",
+    "[TOOL_CALLS]",
+    "<|channel|>",
+    "<function=",
+    "<|python_tag|>",
+    "<|tool",
+    "<｜tool",
+)
+
+
+def may_hold_thoughts(text: str) -> bool:
+    """Whether `without_thoughts` may change a model's text."""
+    return any(mark in text for mark in _MARKS)
 
 
 def without_thoughts(text: str) -> str:
-    """A model's text without the thoughts and calls of tools that it begins with.
+    """A model's text without the thoughts and calls of tools that it begins with, and the calls that it ends with.
 
     The tag that begins a thought is missing where it was part of the prompt, as with DeepSeek-R1 and Qwen3. These end
     the line of the other tag, which people who talk of it do not.
     """
+    if text.startswith(("<|channel|>", "<|start|>")) and not _HARMONY.sub("", text):
+        return "\n".join(said["text"].strip() for said in _HARMONY.finditer(text) if _is_for_user(said))
     thought, ends, answer = text.partition("</think>")
     if ends and "<think>" not in thought and answer[:1] in ("", "\r", "\n"):
         text = answer.lstrip()
     match = _THOUGHTS.match(text)
-    return text[match.end() :] if match else text
+    return _without_calls(text[match.end() :] if match else text)
+
+
+def _is_for_user(said: re.Match[str]) -> bool:
+    to_a_tool = "to=" in f"{said['role']}{said['to']}"
+    return said["channel"] == "final" or (said["channel"] == "commentary" and not to_a_tool)
+
+
+def _without_calls(text: str) -> str:
+    """A model's text without the calls of tools at its end."""
+    if not may_hold_thoughts(text):
+        return text
+    calls = next((found for found in _CALLS_AT_END.finditer(text) if found.end() == len(text)), None)
+    if calls is None or (
+        calls["tagged"] and not all(map(_is_call, re.findall(_TAGGED_CALL, calls["tagged"], re.DOTALL)))
+    ):
+        return text
+    return text[: calls.start()].rstrip()
+
+
+def _is_call(tagged: str) -> bool:
+    """Whether a tool is called between two tags: `{"name": "track", "arguments": {"id": 7}}`."""
+    call = written(tagged)
+    named = isinstance(call, Mapping) and isinstance(call.get("name"), str)
+    return named or re.match(r"\s*(?:<function=|[\w.-]+\s*<arg_key>)", tagged) is not None
+
+
+def is_answer_of_a_tool(text: str) -> bool:
+    """Whether a user's text is what a tool answered, as Hermes and Qwen put it."""
+    return text.startswith("<tool_response>") and text.endswith("</tool_response>")
