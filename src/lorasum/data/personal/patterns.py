@@ -162,14 +162,18 @@ _HOUR, _MINUTE = r"(?:[01]?\d|2[0-4])", r"[0-5]\d"
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)"
 _NO_MORE = r"(?![./-]?\d)"
 _AMOUNT = r"(?:[1-9]\d{0,2}(?:[., ']\d{3})+|\d+)(?:[.,]\d{1,2})?(?!\d)"
-_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:{words.NUMBER_WORDS})\b){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
+_OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:(?:{words.NUMBER_WORDS})(?!\w)|n\.?[º°])){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
+_ORDER = rf"(?:\b(?:{words.ORDER}|(?:{words.ORDER_STEMS})[\- ]?(?:nr|nummer))|(?>{words.ORDER_TOGETHER})){_OF_ORDER}"
+_CASE = rf"\b(?:{words.CASE}|(?:{words.CASE_STEMS})[\- ]?(?:nr|nummer)){_OF_ORDER}"
 _GROUPED = "|".join(  # as people write phone numbers: an order number is mostly of one piece
     (
         r"0\d{1,5}[ /\-]\d{2}",  # 030 2312
-        r"\d{2,5}\) ?\d",  # (030) 2312
+        r"(?:\d ?\()?\d{2,5}\) ?\d",  # (030) 2312, 8 (495) 123
         r"(?:1[ \-])?\(?\d{3}\)?[ .\-]\d{3}[ .\-]\d{4}\b",  # 1-202-555-0143
         r"\d{5}[ \-]\d{5}\b",  # 98765 43210
         r"\d{2,4}[ \-]\d{4,5}[ \-]\d{4}\b",  # 138 1234 5678
+        r"(?:\d[ \-])?\d{2,3}[ \-]\d{3}[ \-]\d\d[ \-]\d\d\b",  # 22 123 45 67, 8-912-345-67-89
+        r"\d\d \d{3} \d{4}\b",  # 21 234 5678
         r"\d{3}(?: \d\d){3}\b",  # 612 34 56 78
         r"\d{3} (?:\d{3}|\d\d) \d{3}\b",  # 612 345 678
         r"(?:\d\d ){3}\d\d\b",  # 20 12 34 56
@@ -213,10 +217,8 @@ NOT_PHONES = [
         rf"(?:{_AMOUNT} ?- ?)?{_AMOUNT} ?(?:{words.CURRENCIES}|{words.UNITS})(?![\w]|\d)",
         re.IGNORECASE,
     ),
-    re.compile(
-        rf"(?:\b(?:{words.ORDER})|{words.ORDER_TOGETHER}){_OF_ORDER}(?P<found>{_NO_PHONE}{_CODE})", re.IGNORECASE
-    ),
-    re.compile(rf"\b(?:{words.CASE}){_OF_ORDER}(?P<found>(?!0){_NO_PHONE}{_CODE})", re.IGNORECASE),
+    re.compile(rf"{_ORDER}(?P<found>{_NO_PHONE}{_CODE})", re.IGNORECASE),
+    re.compile(rf"{_CASE}(?P<found>(?!0){_NO_PHONE}{_CODE})", re.IGNORECASE),
 ]
 """Prices, order numbers and web addresses."""
 SIGNED_NUMBER = re.compile(rf"[#№] ?(?P<found>{_NO_PHONE}\d[\d\-]*)")

@@ -41,19 +41,28 @@ CURRENCIES = _words(
 ).replace("$", r"\$")
 UNITS = _words("% people users views followers leute personen personnes personas million millionen km kg bytes steps")
 ORDER = _words(
-    "order invoice ticket booking tracking parcel shipment article item sku serial transaction receipt",
-    "reservation barcode bestellung bestellnummer rechnung rechnungsnummer auftrag auftragsnummer sendung",
-    "sendungsnummer buchung artikelnummer aktenzeichen charge chargennummer batch commande facture réservation",
-    "colis pedido factura reserva envío encomenda fatura ordine fattura prenotazione spedizione bestelling",
-    "factuur zending beställning bestilling ordre ordrenummer faktura zamówienie zamówienia faktury przesyłka",
-    "objednávka tilaus sipariş заказ заказа накладная",
+    r"order invoice ticket booking tracking parcel shipment article item sku serial transaction receipt",
+    r"awb imei ean upc reservation barcode bestellung rechnung auftrag sendung buchung aktenzeichen charge batch",
+    r"commande facture colis réservation de\ssuivi pedido factura reserva envío de\sseguimiento encomenda",
+    r"fatura de\srastreio",
+    r"nota\sfiscal ordine fattura prenotazione spedizione bestelling factuur zending beställning bestilling ordre",
+    r"faktura zamówienie zamówienia faktury przesyłka objednávka objednávky tilaus sipariş takip\sno заказ заказа",
+    r"накладная накладной трек-номер замовлення",
 )
-ORDER_TOGETHER = _words("订单 订单号 订单编号 单号 注文番号 주문 주문번호 송장번호 طلب الطلب ऑर्डर")
+ORDER_STEMS = _words(  # of Bestellnr.
+    "bestell auftrags rechnungs sendungs artikel chargen buchungs lieferschein serien bestel factuur faktura ordre",
+    "beställnings bestillings",
+)
+ORDER_TOGETHER = _words(
+    "订单 订单号 订单编号 单号 訂單 訂單號 訂單編號 單號 注文番号 追跡番号 伝票番号 予約番号 주문 주문번호 송장번호",
+    "운송장 예약번호 طلب الطلب ऑर्डर",
+)
 CASE = _words(  # a phone number may stand behind these, too: one that begins with 0 is taken for it
-    "reference ref customer contract policy confirmation account licence license case id kundennummer vorgang",
-    "vertragsnummer référence dossier client referencia cliente pratica счет счёт konto compte cuenta conto",
-    "rekening",
+    "reference ref customer contract policy confirmation account licence license case id pnr vorgang référence dossier",
+    "client referencia expediente cliente pratica счет счёт konto compte cuenta conto rekening",
 )
+CASE_STEMS = _words("kunden vertrags vorgangs kunde kund klant mitglieds referenz")
 NUMBER_WORDS = _words(
-    "number numbers no no. nr nr. nummer num numéro número numero id code is was are ist war lautet es n° nº",
+    "number numbers no nos n nr nummer num núm nro numéro número numero numarası номер č id code is was are ist war lautet",
+    "es",
 )
