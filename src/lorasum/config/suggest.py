@@ -39,6 +39,7 @@ SYNONYMS: Mapping[str, str] = THEIRS | {
         "training.max_grad_norm": "grad_clip gradient_clipping clip_grad_norm",
         "training.compute_dtype": "dtype bf16 fp16 torch_dtype precision mixed_precision",
         "training.loss_on": "completion_only_loss mask_prompt",
+        "training.report_to": "wandb_project mlflow_tracking_uri",
         "training.evaluate_every": "evaluation_steps eval_strategy evaluation_strategy",
         "training.checkpoint_minutes": "save_steps save_strategy checkpoint_steps",
         "training.keep": "load_best_model_at_end",
