@@ -681,6 +681,7 @@ def test_what_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
         (("Train", "train_small", "test"), ("Train",)),
         (("QATrain", "QATest"), ("QATrain",)),
         (("train", "held_out"), ("train",)),
+        (("train", "extra", "test"), ("train",)),
     ],
 )
 def test_every_split_of_a_kind_in_a_saved_dict_is_read(
@@ -694,7 +695,8 @@ def test_every_split_of_a_kind_in_a_saved_dict_is_read(
     assert kept(tmp_path, said=said) == [held[name] for name in taken]
     assert kept(tmp_path, "test") == [held[names[-1]]]
     left = ", ".join(sorted({*names} - {*taken}))
-    assert said[0] == f"{tmp_path.name}: took {', '.join(taken)} for data.train, and left {left}"
+    too = "; name extra in data.train to read it too" if "extra" in names else ""
+    assert said[0] == f"{tmp_path.name}: took {', '.join(taken)} for data.train, and left {left}{too}"
 
 
 @pytest.mark.parametrize(

@@ -225,13 +225,14 @@ def _tell(
 def _saved_splits(folder: Path, split: Split, say: Say) -> list[Path]:
     """The folders of a split in what DatasetDict.save_to_disk wrote."""
     names = _strings(_described(folder / "dataset_dict.json").get("splits"))
-    named = of_split(splits_of(names), split)
+    splits = splits_of(names)
+    named = of_split(splits, split)
     if not named:
         raise DataError(f"{folder} has no {split} split; it has {', '.join(names)}", "name the folder of one of them")
     chosen = without_overlap(named)
     if not chosen:
         raise DataError(f"{folder} has several {split} splits: {', '.join(named)}", "name the folder of one of them")
-    _tell(chosen, names, split, folder.name, say)
+    _tell(chosen, names, split, folder.name, say, [name for name in names if not splits[name]])
     return [folder / name for name in chosen]
 
 
