@@ -93,7 +93,10 @@ _LEARNT = ("weight", "train", "training")
 
 def batch_in(row: Mapping[str, Any], columns: Columns) -> int:
     """How many dialogues a row holds beside as many summaries, as a library's batch of rows does; 0 if it holds one."""
-    dialogues, *summaries = (value_at(row, column) for column in (columns.dialogue, *columns.summaries))
+    held = [value_at(row, column) for column in (columns.dialogue, *columns.summaries)]
+    if all(isinstance(one, str) and one.startswith("[") for one in held):  # printed, in a cell of CSV
+        held = [written(one) for one in held]
+    dialogues, *summaries = held
     if count := _as_many(dialogues, *summaries):
         return count if _are_dialogues(dialogues) else 0
     if columns != Columns() or dialogues is not None:

@@ -482,6 +482,15 @@ def test_a_record_that_lacks_named_fields_is_refused(tmp_path: Path, header: str
         kept(write(tmp_path / "t.csv", f"{header}\nAna: hi,Ana greets.\nBen: hey\n"))
 
 
+def test_a_part_of_one_line_without_a_header_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "part-0.csv", "dialogue,summary\nAna: hi,Ana greets.\n")
+    write(tmp_path / "part-1.csv", "prompt,completion\n")  # of an empty part
+    assert len(kept(tmp_path)) == 1
+    write(tmp_path / "part-2.csv", '"Ben: hey\nAna: ho",They greet.\n')
+    with pytest.raises(DataError, match=r"part-2.csv:1: not CSV \(its only line is no header\)"):
+        kept(tmp_path)
+
+
 def test_two_columns_of_one_name_are_an_error_that_names_them(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "dialogue,summary,summary\nAna: hi,one,two\n")
     with pytest.raises(DataError, match=r"t.csv has 2 columns 'summary'"):

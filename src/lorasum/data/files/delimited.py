@@ -48,7 +48,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
         quotes = _quotes(lines, file, delimiter)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced, **quotes)
         header: list[str] = []
-        for place, fields in _records(reading, file, lines, reader):
+        for number, (place, fields) in enumerate(_records(reading, file, lines, reader)):
             if isinstance(fields, Rejected):
                 yield place, fields
             elif not header or _is_header(fields, header, reading.columns):
@@ -63,6 +63,8 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
                     reading.say(reading.name, "a line of dashes in it is ignored")
             else:
                 yield place, _row(header, fields, delimiter)
+        if header and number == 0 and not all(map(_NAME.fullmatch, header)):  # of a file that was cut in parts
+            yield place, Rejected("not CSV", "its only line is no header", delimiter.join(header))
 
 
 def _records(
