@@ -137,7 +137,7 @@ class _Asked:
     def summaries(self, summarizer: Summarizer, label: str) -> list[str]:
         """One summary for each example. It is empty if the endpoint refuses the dialogue."""
         run, dialogues = self.run, [example.dialogue for example in self.examples]
-        file = base_answers.answers_file(run.name, summarizer.origin, summarizer.artifact, label, run.config.predict)
+        file = base_answers.answers_file(run, summarizer.origin, summarizer.artifact, label)
         with writing(file, AGAIN):
             make_folder(file.parent)
             answered = fill(file, summarizer, dialogues, self.concurrency, run.reporter, label)

@@ -14,10 +14,9 @@ from pathlib import Path
 from lorasum.backends.base import Backend, is_here
 from lorasum.backends.records import SCRIPTS, JobRef
 from lorasum.config.schema import EvaluateConfig, PredictConfig
-from lorasum.context import RunContext
+from lorasum.context import Run, RunContext
 from lorasum.data.store import read_manifest, read_test_examples
 from lorasum.errors import BackendError, LorasumError, OutageError
-from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Origin, TrainingJob
 from lorasum.lifecycle.answers import Answer, AnswerLog, answers_of
 from lorasum.lifecycle.artifacts import base_summaries
@@ -46,9 +45,10 @@ def model_of(origin: Origin) -> str:
     return f"{origin.model}@{origin.model_revision}" if origin.model_revision else origin.model
 
 
-def answers_file(run: str, origin: Origin, artifact: str, system: str, asked: PredictConfig) -> Path:
+def answers_file(run: RunContext, origin: Origin, artifact: str, system: str) -> Path:
     """The file of a system's summaries. Its name has a hash of everything that they depend on."""
-    return evaluation_files.folder_of(run) / f"{system.replace(' ', '-')}-{answers_key(origin, artifact, asked)}.jsonl"
+    key = answers_key(origin, artifact, run.config.predict)
+    return evaluation_files.folder_of(run.name) / f"{system.replace(' ', '-')}-{key}.jsonl"
 
 
 def answers_key(origin: Origin, artifact: str, asked: PredictConfig) -> str:
@@ -72,14 +72,11 @@ def kept_answers(run: RunContext, origin: Origin, count: int, served: JobRef | N
     own = _left_by(backend, served, origin, asked) if served else ()
     if len(own) >= count:
         return {place: Answer(text) for place, text in enumerate(own)}
-    file = answers_file(run.name, origin, model_of(origin), BASE, asked)
+    file = answers_file(run, origin, model_of(origin), BASE)
     with writing(file, AGAIN):
         make_folder(file.parent)
         with AnswerLog(file, refused_count=False) as answers:
-            others = (
-                _left_by(backend, job, origin, asked)
-                for job in _jobs_with_the_same_base(backend, run.ledger, origin, served)
-            )
+            others = (_left_by(backend, job, origin, asked) for job in _jobs_with_the_same_base(run, origin, served))
             for texts in chain([own], others):
                 answers.add({place: Answer(text) for place, text in enumerate(texts) if place not in answers})
                 if answers.count >= count:
@@ -96,7 +93,7 @@ def given_summaries(held: HeldRun, planned: PlannedJob) -> Path | None:
     origin, asked = base_origin(planned.origin, planned.config.evaluate), planned.config.predict
     try:
         count = len(read_test_examples(planned.spec.dataset))
-        for job in _jobs_with_the_same_base(held.backend, held.ledger, origin, None) if count else ():
+        for job in _jobs_with_the_same_base(held, origin, None) if count else ():
             summaries = _left_by(held.backend, job, origin, asked)
             if len(summaries) >= count:
                 name = f"{BASE.replace(' ', '-')}-{answers_key(origin, model_of(origin), asked)}"
@@ -124,9 +121,7 @@ def _generation(asked: PredictConfig) -> dict[str, float]:
     return {"max_new_tokens": asked.max_new_tokens, "temperature": asked.temperature}
 
 
-def _jobs_with_the_same_base(
-    backend: Backend, ledger: Ledger, origin: Origin, compared: JobRef | None
-) -> Iterator[JobRef]:
+def _jobs_with_the_same_base(run: Run | HeldRun, origin: Origin, compared: JobRef | None) -> Iterator[JobRef]:
     """The completed jobs of this base model and these dialogues, the newest first.
 
     A branch of the hub and a folder may hold other weights than they did, so only what is pinned is the same.
@@ -137,8 +132,9 @@ def _jobs_with_the_same_base(
     if not is_commit(origin.model_revision):
         return
     wanted = (origin.model, origin.model_revision, origin.fingerprint)
+    backend = run.backend
     scripts = backend.made_with(compared).get(SCRIPTS)
-    for row in reversed(ledger.rows(TrainingJob)):
+    for row in reversed(run.ledger.rows(TrainingJob)):
         same = (row.origin.model, row.origin.model_revision, row.origin.fingerprint) == wanted
         job = JobRef(row.name, row.location)
         if same and row.state == "done" and is_here(row, backend) and backend.made_with(job).get(SCRIPTS) == scripts:

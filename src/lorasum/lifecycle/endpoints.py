@@ -49,7 +49,7 @@ def start(held: HeldRun, row: Endpoint, spec: EndpointSpec, probe: Callable[[End
     try:
         row = expiry.arrange(held, row, row.expires_at, None if earlier.status == "absent" else before)
         endpoint = held.backend.start_endpoint(spec, lambda: unseen.asking(held.ledger, row))
-        _until_answered(held, endpoint, probe)
+        _ask_until_loaded(held, endpoint, probe)
         live = held.ledger.save(replace(row, state="live", location=endpoint.location))
     except BaseException as error:
         reason = error
@@ -163,7 +163,7 @@ def _tidy_up(held: HeldRun, row: Endpoint) -> None:
         held.reporter.warn(f"{error.message}: parts of the endpoint may be kept without it, at no cost")
 
 
-def _until_answered(held: HeldRun, endpoint: EndpointRef, probe: Callable[[EndpointRef], object]) -> None:
+def _ask_until_loaded(held: HeldRun, endpoint: EndpointRef, probe: Callable[[EndpointRef], object]) -> None:
     """Ask until there is an answer: an endpoint may be in service before its model is loaded.
 
     Raises:
