@@ -63,6 +63,6 @@ CASE = _words(  # a phone number may stand behind these, too: one that begins wi
 )
 CASE_STEMS = _words("kunden vertrags vorgangs kunde kund klant mitglieds referenz")
 NUMBER_WORDS = _words(
-    "number numbers no nos n nr nummer num núm nro numéro número numero numarası номер č id code is was are ist war lautet",
-    "es",
+    "number numbers no nos n nr nummer num núm nro numéro número numero numarası номер č id code is was are ist war",
+    "lautet es",
 )
