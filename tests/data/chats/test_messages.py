@@ -266,6 +266,13 @@ def test_a_models_words_are_kept_without_the_call_behind_them(text: str) -> None
     assert rendered({"role": "assistant", "content": text}) == ["assistant: I look."]
 
 
+@pytest.mark.parametrize("tool", ["tool", "ipython"])
+def test_a_call_without_marks_is_known_by_the_tool_that_answers(tool: str) -> None:
+    call, answer = {"role": "assistant", "content": CALL}, {"role": tool, "content": "Vigo"}
+    assert rendered(call, answer) == [f"{tool}: Vigo"]
+    assert rendered(call, {"role": "user", "content": "thanks"}) == [f"assistant: {CALL}", "user: thanks"]
+
+
 @pytest.mark.parametrize(
     ("role", "text"),
     [

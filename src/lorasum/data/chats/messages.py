@@ -21,7 +21,7 @@ from lorasum.data.chats.message import (
     text_of,
 )
 from lorasum.data.chats.order import oldest_first
-from lorasum.data.chats.unsaid import is_answer_of_a_tool, is_notice, may_hold_thoughts, without_thoughts
+from lorasum.data.chats.unsaid import is_answer_of_a_tool, is_bare_call, is_notice, may_hold_thoughts, without_thoughts
 from lorasum.data.chats.written import begun, is_formatted, mended, objects, words_of, written
 from lorasum.formatting import listing
 
@@ -48,7 +48,8 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
         MessageError: one of them is not a message.
     """
     said: list[tuple[dict[str, Any], str]] = []  # an object without keys stands for a line without a speaker
-    for number, message in enumerate(messages, 1):
+    given = list(messages)
+    for number, message in enumerate(given, 1):
         if message is None or (isinstance(message, str) and not message.strip()):
             continue
         if isinstance(message, str):
@@ -57,7 +58,7 @@ def lines_of(messages: Iterable[Any], how: Messages) -> list[str]:
         if not isinstance(message, Mapping):
             raise MessageError(f"message {number} is not an object")
         plain = plain_keys(message)
-        if is_notice(message, speaker_of):
+        if is_notice(message, speaker_of) or is_bare_call(message, *given[number : number + 1] or [None]):
             continue
         if text := text_in(plain, number):
             if is_answer_of_a_tool(text) and speaker_in(plain).lower() in ("user", "human"):

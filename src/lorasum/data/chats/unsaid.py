@@ -140,6 +140,19 @@ def _is_call(tagged: str) -> bool:
     return named or re.match(r"\s*(?:<function=|[\w.-]+\s*<arg_key>)", tagged) is not None
 
 
+def is_bare_call(message: Mapping[str, Any], after: Any) -> bool:
+    """Whether a message is a call without marks, as Llama writes it: `{"name": …, "parameters": …}`; a tool answers."""
+    if not isinstance(after, Mapping) or after.get("role", after.get("from")) not in _TOOLS:
+        return False
+    text = message.get("content", message.get("value"))
+    call = written(text) if isinstance(text, str) and text.lstrip().startswith("{") else None
+    return isinstance(call, Mapping) and "name" in call and ("arguments" in call or "parameters" in call)
+
+
+_TOOLS = ("tool", "function", "ipython", "observation")
+"""Roles of turns that are answers of tools."""
+
+
 def is_answer_of_a_tool(text: str) -> bool:
     """Whether a user's text is what a tool answered, as Hermes and Qwen put it."""
     return text.startswith("<tool_response>") and text.endswith("</tool_response>")
