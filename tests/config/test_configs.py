@@ -89,6 +89,7 @@ def test_the_pins_name_no_local_build() -> None:
         ({"training_instance_type": "ml.g5.xxlarge"}, r"no such size, ml.g5 comes in xlarge, 2xlarge"),
         ({"training_instance_type": "ml.m5.xlarge"}, "has no NVIDIA GPU"),
         ({"endpoint_instance_type": "ml.inf2.xlarge"}, "has no NVIDIA GPU"),
+        ({"training_instance_alternatives": ["ml.g5.xlarge", "ml.c5.large"]}, r"alternatives.1\n.*has no NVIDIA GPU"),
         ({"endpoint_instance_type": "ml.g5"}, "no such size, ml.g5 comes in xlarge"),
         ({"endpoint_instance_type": "ml.q5.2xlarge"}, "no such instance type, did you mean ml.g5.2xlarge"),
         ({"region": "frankfurt"}, r"is not an AWS region, did you mean eu-central-1\?"),
@@ -113,6 +114,7 @@ def test_sagemaker_settings_that_contradict_are_refused(section: dict[str, objec
         {"region": "eu-central-3"},
         {"region": "us-gov-west-1"},
         {"region": None},
+        {"region": "", "hub_token_secret": ""},
     ],
 )
 def test_instances_and_regions_newer_than_the_table_are_let_through(section: dict[str, object]) -> None:

@@ -1,9 +1,9 @@
 """The config's section of Amazon SageMaker: where, as whom, on which instances, with which images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lorasum.config.instances import gpus_of, instance_problem, region_problem
 from lorasum.config.section import PositiveInt, Section
@@ -16,10 +16,28 @@ _ADDRESSES = {"mlflow": "MLFLOW_TRACKING_URI", "trackio": "TRACKIO_SPACE_ID"}
 """Where a tracker of this name sends figures to. Without it they would stay in the container, and go with it."""
 
 
+def _without(problem: Callable[[str], str]) -> AfterValidator:
+    """Refuses a value with what is wrong with it, which is empty where nothing is."""
+
+    def checked(value: str) -> str:
+        if found := problem(value):
+            raise ValueError(found)
+        return value
+
+    return AfterValidator(checked)
+
+
+InstanceType = Annotated[str, _without(instance_problem)]
+Region = Annotated[str, _without(lambda name: name and region_problem(name))]
+SecretArn = Annotated[
+    str, _without(lambda arn: "" if arn[:4] in ("", "arn:") else "must be an ARN, not the token itself")
+]
+
+
 class SageMakerConfig(Section):
     """The Amazon SageMaker backend."""
 
-    region: str | None = None
+    region: Region | None = None
     """AWS region; default: the environment's or the profile's."""
     profile: str | None = None
     """Profile of the AWS configuration files; default: the environment's."""
@@ -52,19 +70,19 @@ class SageMakerConfig(Section):
     model_cache: bool = False
     """Keep a hub model in the bucket, once for each revision, for all runs: this machine downloads it once, and
     containers need no hub. `teardown` leaves it."""
-    hub_token_secret: str | None = None
+    hub_token_secret: SecretArn | None = None
     """ARN of the Secrets Manager secret that holds the hub's token, for gated models. The container reads it."""
-    tracker_secret: str | None = None
+    tracker_secret: SecretArn | None = None
     """ARN of the Secrets Manager secret that holds keys for `training.report_to`: a JSON object of variables, such as
     `{"WANDB_API_KEY": "…"}`. The container reads it."""
-    training_instance_type: str = "ml.g5.2xlarge"
+    training_instance_type: InstanceType = "ml.g5.2xlarge"
     """Instance of the training job. All of its GPUs train together, a process on each."""
     instance_count: Annotated[int, Field(ge=1, le=64)] = 1
     """Instances of the training job, each at the full price. All of their GPUs share the packs of every optimizer step,
     so the result stays the same but for rounding."""
     batch_instance_count: Annotated[int, Field(ge=1, le=64)] = 1
     """Instances of `predict --batch`, of training_instance_type, each at the full price. They divide the rows."""
-    training_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
+    training_instance_alternatives: Annotated[list[InstanceType], Field(max_length=4)] = []
     """Instance types that the job takes, in this order, if no training_instance_type is free. Not with spot."""
     training_image: str | None = None
     """URI of the training image; default: the Hugging Face image of the two versions below."""
@@ -83,9 +101,9 @@ class SageMakerConfig(Section):
     keep_alive_minutes: Annotated[int, Field(ge=0, le=60)] = 0
     """Minutes that the instance is kept, and paid for, after a training, so that the next one starts at once and
     downloads nothing. Not with spot. A sweep lets them go at its end."""
-    endpoint_instance_type: str = "ml.g5.4xlarge"
+    endpoint_instance_type: InstanceType = "ml.g5.4xlarge"
     """Instance of the endpoint. With engine vllm, as many of its GPUs serve as can divide the model; else one."""
-    endpoint_instance_alternatives: Annotated[list[str], Field(max_length=4)] = []
+    endpoint_instance_alternatives: Annotated[list[InstanceType], Field(max_length=4)] = []
     """Instance types that the endpoint takes, in this order, if no endpoint_instance_type is free."""
     max_instances: PositiveInt = 1
     """Instances the endpoint may grow to under load, each at the full price; 1 turns autoscaling off. The next `deploy`
@@ -110,26 +128,6 @@ class SageMakerConfig(Section):
     """Of the Hugging Face inference image."""
     inference_pytorch_version: str = "2.6.0"
     """Of the Hugging Face inference image."""
-
-    @field_validator("training_instance_type", "endpoint_instance_type")
-    @classmethod
-    def _instance_exists(cls, name: str) -> str:
-        return _checked(name, instance_problem(name))
-
-    @field_validator("training_instance_alternatives", "endpoint_instance_alternatives")
-    @classmethod
-    def _instances_exist(cls, names: list[str]) -> list[str]:
-        return [_checked(name, instance_problem(name)) for name in names]
-
-    @field_validator("region")
-    @classmethod
-    def _region_exists(cls, name: str | None) -> str | None:
-        return name and _checked(name, region_problem(name))
-
-    @field_validator("hub_token_secret", "tracker_secret")
-    @classmethod
-    def _is_an_address(cls, secret: str | None) -> str | None:
-        return secret and _checked(secret, "" if secret.startswith("arn:") else "must be an ARN, not the token itself")
 
     @model_validator(mode="after")
     def _belong_together(self) -> "SageMakerConfig":
@@ -185,9 +183,3 @@ class SageMakerConfig(Section):
     def endpoint_instance_types(self) -> tuple[str, ...]:
         """The types that the endpoint may run on, the preferred one first."""
         return (self.endpoint_instance_type, *self.endpoint_instance_alternatives)
-
-
-def _checked(value: str, problem: str) -> str:
-    if problem:
-        raise ValueError(problem)
-    return value
