@@ -166,6 +166,11 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
         ("订单号13812345678, 订单号138-1234-5678", "CN", "订单号13812345678, 订单号<PHONE>"),
         ("заказ 8 (912) 345-03-64, накладной 89123450364", "RU", "заказ <PHONE>, накладной 89123450364"),
         ("order now 2025550143, order not 2025550144", "US", "order now <PHONE>, order not <PHONE>"),
+        (
+            "ref mob9876543210, order tel9876543211, order AB9876543210",
+            "IN",
+            "ref mob<PHONE>, order tel<PHONE>, order AB9876543210",
+        ),
         ("Handy 08123456890 03-1234-8192, PH12345678", "US", "Handy <PHONE>, PH12345678"),
         ("GSM 850/900/1800/1900, flash mob 20240603", "US", "GSM 850/900/1800/1900, flash mob 20240603"),
     ],

@@ -182,7 +182,7 @@ _GROUPED = "|".join(  # as people write phone numbers: an order number is mostly
     )
 )
 _NO_PHONE = rf"(?!{_GROUPED})"
-_CODE = r"(?!\+)\w{0,20}\d[\w\-./]{0,60}"
+_CODE = rf"(?!\+|(?:{words.PHONES}|{words.PHONES_SHORT})\d)\w{{0,20}}\d[\w\-./]{{0,60}}"
 
 PLAINLY_NOT_PHONES = re.compile(
     r"(?=[\d-])(?:"  # how all of them begin: to look there first is twice as fast
