@@ -2,11 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lorasum.config.section import Section
 from lorasum.models.prompt import DEFAULT_INSTRUCTION, DEFAULT_TEMPLATE
 from lorasum.shared.requests import PLACEHOLDER
+
+
+def _with_one(placeholder: str) -> AfterValidator:
+    def checked(text: str) -> str:
+        if text.count(placeholder) != 1:
+            raise ValueError(f"must contain {placeholder} exactly once")
+        return text
+
+    return AfterValidator(checked)
 
 
 class Columns(Section):
@@ -28,17 +37,10 @@ class Columns(Section):
 class Messages(Section):
     """How a dialogue that is a list of messages becomes text, one message a line."""
 
-    format: str = "{speaker}: {text}"
+    format: Annotated[str, _with_one("{text}")] = "{speaker}: {text}"
     """One message; {text} has to be in it."""
     speakers: dict[str, str] = {}
     """Names to show instead of the data's, such as {user: Customer, assistant: Agent}."""
-
-    @field_validator("format")
-    @classmethod
-    def _has_the_text(cls, format: str) -> str:  # noqa: A002
-        if format.count("{text}") != 1:
-            raise ValueError("must contain {text} exactly once")
-        return format
 
 
 class DataConfig(Section):
@@ -75,11 +77,11 @@ class DataConfig(Section):
     format: Literal["auto", "chat", "template"] = "auto"
     """How the model is asked: `chat`, in the chat format of its tokenizer, or `template`. `auto` is `chat` where the
     tokenizer has a chat format and no `template` is given."""
-    instruction: str = DEFAULT_INSTRUCTION
+    instruction: Annotated[str, _with_one(PLACEHOLDER)] = DEFAULT_INSTRUCTION
     """With the chat format: the user's turn, with one `{dialogue}`."""
     system: str = ""
     """With the chat format: the system's turn; default: the model's own, if it has one."""
-    template: str | None = None
+    template: Annotated[str, _with_one(PLACEHOLDER)] | None = None
     """Without the chat format: the prompt, with one `{dialogue}`; the completion is the summary and the end-of-sequence
     token. Default: "Summarize the chat dialogue:", the dialogue, "---" and "Summary:", a line each."""
     max_length: Annotated[int, Field(gt=0, le=10_000_000)] = 2048
@@ -108,13 +110,6 @@ class DataConfig(Section):
         if self.format == "auto":
             return False if self.template is not None else None
         return self.format == "chat"
-
-    @field_validator("template", "instruction")
-    @classmethod
-    def _one_placeholder(cls, text: str | None) -> str | None:
-        if text is not None and text.count(PLACEHOLDER) != 1:
-            raise ValueError(f"must contain {PLACEHOLDER} exactly once")
-        return text
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
