@@ -1,5 +1,6 @@
 """predict --batch, between its job's start and end."""
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,13 +40,14 @@ def test_two_commands_with_the_same_rows_both_get_their_answers(
 ) -> None:
     run = context(make_config(), backend, ledger)
     train(run)
-    (tmp_path / "in.jsonl").write_text('{"dialogue": "Ana: Hi"}\n')
+    (tmp_path / "in.jsonl").write_text('{"dialogue": ""}\n{"dialogue": "Ana: Hi"}\n')
 
     def fetched(job: JobRef, folder: Path, below: str) -> Path:
         """The answers; and the prompts are gone, as after another command that has ended meanwhile."""
         (tmp_path / below).mkdir()
         (tmp_path / below / "00000.jsonl").write_text('{"row": 0, "summary": "Ana says hi."}\n')
         [prompts] = predictions(run.name).glob("prompts-*")
+        assert len((prompts / "00000.jsonl").read_text().splitlines()) == 1, "nobody is asked about nothing"
         shutil.rmtree(prompts)
         return tmp_path
 
@@ -53,7 +55,8 @@ def test_two_commands_with_the_same_rows_both_get_their_answers(
     (tmp_path / "link.jsonl").symlink_to("out.jsonl")
     told = predict_batch(run, tmp_path / "in.jsonl", tmp_path / "link.jsonl")
     assert told.output == str(tmp_path / "out.jsonl"), "as predict without --batch says it"
-    assert "Ana says hi." in (tmp_path / "out.jsonl").read_text()
+    first, second = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert (first["error"], second["summary"], told.rows) == ("no text in 'dialogue'", "Ana says hi.", 2)
 
 
 @pytest.mark.usefixtures("prepared")

@@ -524,11 +524,28 @@ def test_a_bad_row_is_named_before_anything_is_sent(
     deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
 ) -> None:
     source = tmp_path / "in.jsonl"
-    source.write_text('{"dialogue": "A: hi"}\n\n{"text": "A: hi"}\n')
-    with pytest.raises(DataError, match="no text in 'dialogue'"):
+    source.write_text('{"dialogue": "A: hi"}\n\n{"dialogue": "A: hi"\n')
+    with pytest.raises(DataError, match=r"in.jsonl:3: not JSON"):
         predict_file(context(deployed, backend, ledger), source, tmp_path / "out.jsonl")
     assert backend.requests == []
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_row_without_a_dialogue_is_answered_by_an_error(
+    deployed: Config, backend: InMemoryBackend, ledger: Ledger, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(
+        '{"id": 1, "dialogue": ""}\n{"id": 2, "dialogue": "A: hi"}\n{"id": 3}\n{"id": 4, "dialogue": "B: yo"}\n'
+    )
+    result = predict_file(context(deployed, backend, ledger), source, output)
+    assert [(row["id"], row.get("summary"), row.get("error")) for row in rows(output)] == [
+        (1, None, "no text in 'dialogue'"),
+        (2, "Sum up: A: hi =>", None),
+        (3, None, "no text in 'dialogue'"),
+        (4, "Sum up: B: yo =>", None),
+    ]
+    assert (result.rows, [failure.line for failure in result.failures]) == (4, [1, 3])
 
 
 class PickyBackend(InMemoryBackend):

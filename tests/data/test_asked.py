@@ -71,8 +71,6 @@ def test_a_row_may_have_no_reference(tmp_path: Path, nothing: str) -> None:
         (b'{"dialogue": "\xff"}', "not UTF-8"),
         pytest.param(b'{"x": ' + b"[" * 99_999 + b"]" * 99_999 + b"}", "not JSON", id="nested"),
         (b"[1]", "not a JSON object"),
-        (b'{"text": "A: hi"}', "no text in 'dialogue'"),
-        (b'{"dialogue": " "}', "no text in 'dialogue'"),
         (b'{"dialogue": "A", "summary": 3}', "'summary' is not text"),
         (b'{"dialogue": "\\ud83d"}', "half a character"),
     ],
@@ -81,6 +79,21 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, line: bytes, what: s
     path = tmp_path / "chats.jsonl"
     path.write_bytes(b'{"dialogue": "A: hi"}\n\n' + line + b"\n")
     with pytest.raises(DataError, match=f"^chats.jsonl:3: {what}"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "row", ['{"id": 7, "dialogue": ""}', '{"id": 7, "dialogue": null}', '{"id": 7}', '{"id": 7, "dialogue": 3}']
+)
+def test_a_row_without_a_dialogue_says_so(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(row + '\n{"dialogue": "A: hi"}\n')
+    assert [(asked.id, asked.dialogue, asked.error) for asked in read(path)] == [
+        (7, "", "no text in 'dialogue'"),
+        (None, "A: hi", None),
+    ]
+    path.write_text(2 * (row + "\n"))
+    with pytest.raises(DataError, match=r"chats.jsonl:1: no text in 'dialogue'"):
         read(path)
 
 

@@ -110,7 +110,7 @@ def perform(
 
 
 def raise_failure(result: object) -> None:
-    """Raise what a result tells of: rows were refused, a figure is too low, something is left, or cannot start."""
+    """Raise what a result tells of: rows have no summary, a figure is too low, something is left, or cannot start."""
     from lorasum.results.serving import BatchPrediction, EvaluateResult, RunResult, TeardownResult
     from lorasum.results.training import PlanResult
 
@@ -124,7 +124,7 @@ def raise_failure(result: object) -> None:
     if isinstance(result, BatchPrediction) and result.failures:
         first = result.failures[0]
         raise LorasumError(
-            f"{len(result.failures)} of {result.rows} rows were refused, line {first.line} first: {first.reason}",
+            f"{len(result.failures)} of {result.rows} rows have no summary, line {first.line} first: {first.reason}",
             "in the output they have `error` instead of `summary`; --json lists them all",
         )
     if isinstance(result, EvaluateResult) and result.missed:

@@ -67,8 +67,9 @@ def predict_batch(run: RunContext, input: Path, output: Path) -> BatchPrediction
             failures = write_output(rows, _in_order(folder, rows.count), output)
             shutil.rmtree(shards, ignore_errors=True)  # another process with the same rows may have ended before
             shutil.rmtree(copy, ignore_errors=True)
+    seconds = time.monotonic() - began
     return BatchPrediction(
-        run.name, str(input.absolute()), str(output.absolute()), rows.count, time.monotonic() - began, failures
+        run.name, str(input.absolute()), str(output.absolute()), rows.count + rows.empty, seconds, failures
     )
 
 
@@ -98,7 +99,7 @@ def _rows_of_shard(count: int) -> int:
 
 def _write_shards(model: TrainingJob, rows: Rows, folder: Path) -> None:
     size = _rows_of_shard(rows.count)
-    for number, shard in groupby(enumerate(rows), lambda placed: placed[0] // size):
+    for number, shard in groupby(enumerate(rows.asked()), lambda placed: placed[0] // size):
         with open_file(folder / f"{number:05}.jsonl", "w") as file:
             for place, row in shard:
                 prompt = fill_template(model.origin.template, row.dialogue, model.origin.control_tokens)

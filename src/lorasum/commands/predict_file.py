@@ -31,8 +31,9 @@ def predict_file(
     """Summarise every row of `input` into `output`: dialogue, summary, and its id and reference.
 
     Rows keep their order. Until all are answered, the answers are in a .part file beside `output`, from which the same
-    command resumes; then it becomes `output`. A row that the endpoint refuses has `error` instead of a summary. If
-    `output` is a link, its target is written. If it is a pipe or a terminal, the .part file is in lorasum's home.
+    command resumes; then it becomes `output`. A row without a dialogue, or that the endpoint refuses, has `error`
+    instead of a summary. If `output` is a link, its target is written. If it is a pipe or a terminal, the .part file is
+    in lorasum's home.
 
     Args:
         concurrency: requests under way at once.
@@ -52,8 +53,9 @@ def predict_file(
             _answer_all(run, summarizer, rows, answers, part, concurrency)
             failures = write_output(rows, answers.in_order(), output)
             part.unlink()
+    seconds = time.monotonic() - began
     return BatchPrediction(
-        run.name, str(input.absolute()), str(output.absolute()), rows.count, time.monotonic() - began, failures
+        run.name, str(input.absolute()), str(output.absolute()), rows.count + rows.empty, seconds, failures
     )
 
 
@@ -78,7 +80,7 @@ def _windows(rows: Rows, answers: AnswerLog, at_once: int) -> Iterator[dict[int,
     """The dialogues without an answer, by place, in windows of a bounded size."""
     window: dict[int, str] = {}
     most, characters = max(_WINDOW_ROWS, _WINDOW_REQUESTS * at_once), 0
-    for place, row in enumerate(rows):
+    for place, row in enumerate(rows.asked()):
         if place in answers:
             continue
         window[place] = row.dialogue

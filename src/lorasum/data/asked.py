@@ -23,7 +23,8 @@ _ID = "id"
 class Asked(NamedTuple):
     """A row of an input file; `line` is its number, in files of lines that of its line. `id` is the row's own.
 
-    `others` are its other columns of texts, numbers and times, by which it is found again.
+    `others` are its other columns of texts, numbers and times, by which it is found again. `error` is why a row has
+    no dialogue to be summarised, else None.
     """
 
     line: int
@@ -31,6 +32,7 @@ class Asked(NamedTuple):
     reference: str | None
     id: str | int | None
     others: Mapping[str, str | int | float]
+    error: str | None = None
 
 
 def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Asked]:
@@ -40,22 +42,30 @@ def read_asked(path: Path, data: DataConfig, say: Say = unsaid) -> Iterator[Aske
         say: called with remarks on the file.
 
     Raises:
-        DataError: the file has no rows, or one that cannot be used.
+        DataError: the file has no rows, none with a dialogue, or one that cannot be used.
     """
     if path.is_dir():
         hint = "--input takes one file of rows, such as CSV or JSONL; --file takes one chat"
         raise DataError(f"{path} is a folder", hint)
     reading = Reading(path, data.columns, "test", unticked, say, others=True, speakers=(*data.messages.speakers,))
-    place = ""
-    for place, row in (read_rows if file_type(path) else read_json)(reading):
+    wrong: DataError | None = DataError(f"{path.name} has no rows", _hint(data.columns))
+    for number, (place, row) in enumerate((read_rows if file_type(path) else read_json)(reading)):
         if isinstance(row, Rejected):
             raise DataError(f"{place}: {row}", "repair the row, or take it out")
-        yield _asked(row, place, data.columns, data.messages)
-    if not place:
-        raise DataError(f"{path.name} has no rows", _hint(data.columns))
+        asked = _asked(row, place, data.columns, data.messages)
+        if asked.error is None:
+            wrong = None
+        elif number == 0:
+            wrong = DataError(f"{place}: {asked.error}", _hint(data.columns, row))
+        yield asked
+    if wrong:
+        raise wrong
 
 
-def _hint(columns: Columns) -> str:
+def _hint(columns: Columns, row: Mapping[str, Any] | None = None) -> str:
+    if row is not None and columns.dialogue not in row:
+        has = ", ".join(map(repr, row))
+        return f"it has {has}: name the dialogue's column with --set data.columns.dialogue=NAME"
     return f'a row is an object such as {{"{columns.dialogue}": "Ana: hi"}}, in UTF-8'
 
 
@@ -68,12 +78,9 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
     except MessageError as error:
         raise DataError(f"{place}: {columns.dialogue!r} is not a dialogue: {error}", _hint(columns)) from error
     reference = None if is_missing(fields.summary) else fields.summary
+    error = None
     if not isinstance(dialogue, str) or not dialogue.strip():
-        has = ", ".join(map(repr, row))
-        name = f"it has {has}: name the dialogue's column with --set data.columns.dialogue=NAME"
-        raise DataError(
-            f"{place}: no text in {columns.dialogue!r}", _hint(columns) if columns.dialogue in row else name
-        )
+        dialogue, error = "", f"no text in {columns.dialogue!r}"
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
     own = row.get(_ID)
@@ -81,7 +88,7 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
     others = _others(row, given)
     if not all(map(is_unicode, (dialogue, f"{reference}{own}", *others, *map(str, others.values())))):
         raise DataError(f"{place}: half a character (surrogates not allowed)", "repair the row's \\u escapes")
-    return Asked(_number(place), with_plain_breaks(dialogue), reference, own, others)
+    return Asked(_number(place), with_plain_breaks(dialogue), reference, own, others, error)
 
 
 def _others(row: Mapping[str, Any], columns: Columns) -> dict[str, str | int | float]:

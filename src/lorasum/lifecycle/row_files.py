@@ -44,7 +44,8 @@ class Rows:
     """The rows of a file, which is read several times and must not change meanwhile.
 
     Attributes:
-        count: of the rows.
+        count: of the rows that have a dialogue.
+        empty: of those that have none.
         digest: a hash of what is summarised.
         others: the names of their other columns.
 
@@ -57,11 +58,12 @@ class Rows:
 
     def __init__(self, path: Path, data: DataConfig, say: Say) -> None:
         self._path, self._data = path, data
-        self.count, self.digest, self._known = 0, "", ""
+        self.count, self.empty, self.digest, self._known = 0, 0, "", ""
         self.others: dict[str, None] = {}
         seen, repeated, line = Seen(), 0, 0
         for some in batched(self._read(say), _AT_ONCE):
-            self.count += len(some)
+            self.count += sum(row.error is None for row in some)
+            self.empty += sum(row.error is not None for row in some)
             self.others |= {name: None for row in some for name in row.others if name not in _COLUMNS}
             named = [row for row in some if row.id is not None]
             known = seen.add([key(repr(row.id)) for row in named])
@@ -73,11 +75,15 @@ class Rows:
     def __iter__(self) -> Iterator[Asked]:
         return self._read(unsaid)
 
+    def asked(self) -> Iterator[Asked]:
+        """Those that have a dialogue. Answers go by their places."""
+        return (row for row in self if row.error is None)
+
     def _read(self, say: Say) -> Iterator[Asked]:
         """Raises LorasumError at the end if these are not the rows that were read first."""
         digest, known = hashlib.sha256(), hashlib.sha256()
         for row in read_asked(self._path, self._data, say):
-            digest.update(json.dumps(row[:-1]).encode() + b"\n")  # no ticket's number makes another summary
+            digest.update(json.dumps(row[:-2]).encode() + b"\n")  # no ticket's number makes another summary
             known.update(json.dumps(row).encode() + b"\n")
             yield row
         self.digest, self._known = self.digest or digest.hexdigest(), self._known or known.hexdigest()
@@ -114,11 +120,11 @@ def open_rows(run: RunContext, source: Path) -> Iterator[Rows]:
 
 
 def write_output(rows: Rows, answers: Iterator[Answer], output: Path) -> tuple[RowFailure, ...]:
-    """Write the rows with their answers, which come in order. Returns those that were refused."""
+    """Write the rows with their answers, which come in order. Returns those that have none."""
     failures = []
     with _output_rows(output, [*_COLUMNS, *rows.others]) as write:
         for row in rows:
-            answer = next(answers)
+            answer = next(answers) if row.error is None else Answer(error=row.error)
             write(row, answer)
             if answer.error is not None:
                 failures.append(RowFailure(row.line, answer.error))

@@ -80,7 +80,7 @@ class BatchPrediction:
     """How many the input has; the output has one for each."""
     seconds: float
     failures: tuple["RowFailure", ...] = ()
-    """Rows that the endpoint refused; in `output` they have `error` instead of a summary."""
+    """Rows without a dialogue, or that the endpoint refused; in `output` they have `error` instead of a summary."""
 
 
 @dataclass(frozen=True, slots=True)
