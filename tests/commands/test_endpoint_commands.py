@@ -536,14 +536,14 @@ def test_a_row_without_a_dialogue_is_answered_by_an_error(
 ) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text(
-        '{"id": 1, "dialogue": ""}\n{"id": 2, "dialogue": "A: hi"}\n{"id": 3}\n{"id": 4, "dialogue": "B: yo"}\n'
+        '{"id": "a", "dialogue": ""}\n{"id": "b", "dialogue": "A: hi"}\n{"id": "c"}\n{"id": "d", "dialogue": "B: yo"}\n'
     )
     result = predict_file(context(deployed, backend, ledger), source, output)
     assert [(row["id"], row.get("summary"), row.get("error")) for row in rows(output)] == [
-        (1, None, "no text in 'dialogue'"),
-        (2, "Sum up: A: hi =>", None),
-        (3, None, "no text in 'dialogue'"),
-        (4, "Sum up: B: yo =>", None),
+        ("a", None, "no text in 'dialogue'"),
+        ("b", "Sum up: A: hi =>", None),
+        ("c", None, "no text in 'dialogue'"),
+        ("d", "Sum up: B: yo =>", None),
     ]
     assert (result.rows, [failure.line for failure in result.failures]) == (4, [1, 3])
 

@@ -78,9 +78,9 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
     except MessageError as error:
         raise DataError(f"{place}: {columns.dialogue!r} is not a dialogue: {error}", _hint(columns)) from error
     reference = None if is_missing(fields.summary) else fields.summary
-    error = None
+    lacks = None
     if not isinstance(dialogue, str) or not dialogue.strip():
-        dialogue, error = "", f"no text in {columns.dialogue!r}"
+        dialogue, lacks = "", f"no text in {columns.dialogue!r}"
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"{place}: {columns.summaries[0]!r} is not text", "leave it out where there is no reference")
     own = row.get(_ID)
@@ -88,7 +88,7 @@ def _asked(row: Mapping[str, Any], place: str, columns: Columns, how: Messages) 
     others = _others(row, given)
     if not all(map(is_unicode, (dialogue, f"{reference}{own}", *others, *map(str, others.values())))):
         raise DataError(f"{place}: half a character (surrogates not allowed)", "repair the row's \\u escapes")
-    return Asked(_number(place), with_plain_breaks(dialogue), reference, own, others, error)
+    return Asked(_number(place), with_plain_breaks(dialogue), reference, own, others, lacks)
 
 
 def _others(row: Mapping[str, Any], columns: Columns) -> dict[str, str | int | float]:

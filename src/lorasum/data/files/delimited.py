@@ -48,7 +48,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
         quotes = _quotes(lines, file, delimiter)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced, **quotes)
         header: list[str] = []
-        for number, (place, fields) in enumerate(_records(reading, file, lines, reader)):
+        for number, (place, fields) in enumerate(_records(reading, file, lines, reader)):  # noqa: B007 - used below it
             if isinstance(fields, Rejected):
                 yield place, fields
             elif not header or _is_header(fields, header, reading.columns):
