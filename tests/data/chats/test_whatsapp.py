@@ -86,6 +86,7 @@ HEADERS = {
     "Vietnamese, months by name": "14 thg 3, 2024, 09:02 - ",
     "Pashto, months by name": "14 مارچ 2024, 9:02 غ.م - ",
     "Korean, hours in words": "[24. 3. 14. 9시 2분 11초] ",
+    "A weekday behind the time": "09:02 Fri 14 Mar 2024 - ",
     "Assamese": "14-3-2024, পূৰ্বাহ্ন 9.02 - ",
     "Cantonese": "2024/3/14 朝早9:02 - ",
     "Arabic, the Islamic calendar": f"[١٤{RLM}/٩{RLM}/١٤٤٥ هـ، ٩:٠٢:١١ م] ",

@@ -60,9 +60,10 @@ def _header(form: Form) -> re.Pattern[str]:
     minutes = r"(\d{1,2})(?:(?:[:.٫]| ?h ?)\d{2}|시 ?\d{1,2}분)"
     seconds = r"(?:[:.٫]\d{2}| min \d{2} s| \d{1,2}초)"
     unit = r"(?: ?(?:ч\.?|h|Uhr|น\.)(?![^\W\d_]))"
-    time = rf"\(?(?:{_BESIDE} ?)?{minutes}{seconds}?{unit}?(?: ?{_BESIDE})?\)?"
+    begins, behind = rf"\(?(?:{_BESIDE} ?)?{minutes}{seconds}?{unit}?", rf"(?: ?{_BESIDE})?"
+    time, first = rf"{begins}{behind}\)?", rf"{begins}{behind}?\)?"  # behind a time that is first stands a weekday
     date = "(?:" + "|".join(_MONTHS if form.months else _NUMBERS) + ")"
-    both = rf"(?:{date}{_JOINED}{time}|{time}(?:, ?| ){date})"
+    both = rf"(?:{date}{_JOINED}{time}|{first}(?:, ?| ){date})"
     whole = rf"\[{both}\]:? ?(?:- )?" if form.bracket else rf"{both} ?[-–—] |{date}{_JOINED}{time}: "
     return re.compile(rf"(?:{whole})", re.IGNORECASE)
 
