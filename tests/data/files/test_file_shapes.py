@@ -348,6 +348,12 @@ def test_quotes_may_be_escaped_by_a_backslash(tmp_path: Path, delimiter: str) ->
     row = rf'"Ana: it\'s \"C:\\\"{delimiter} ok\\"{delimiter}"Ana says \"ok\"."' + "\n"
     [read] = kept(write(tmp_path / "t.csv", f"dialogue{delimiter}summary\n{row}"))
     assert read == {"dialogue": rf"""Ana: it\'s "C:\"{delimiter} ok""" + "\\", "summary": 'Ana says "ok".'}
+    head = f"dialogue{delimiter}summary\n"
+    bare = f'"Ana: a \\"b\\"" {delimiter}"S \\"ok\\"."\nAna: \\"so{delimiter}In C:\\new \\"so\\".\n'
+    assert [tuple(row.values()) for row in kept(write(tmp_path / "t.csv", head + bare))] == [
+        ('Ana: a "b"', 'S "ok".'),
+        ('Ana: "so', 'In C:\\new "so".'),
+    ]
     twice = f'dialogue{delimiter}summary\n"Ana: C:\\"{delimiter}"Ana says ""ok\\""."\n'
     assert kept(write(tmp_path / "t.csv", twice)) == [{"dialogue": "Ana: C:\\", "summary": 'Ana says "ok\\".'}]
 
@@ -360,6 +366,8 @@ def test_quotes_may_be_single_or_letters_as_any_other(tmp_path: Path) -> None:
     ]
     many = single + "'Ana: hi\nBen: yo\nAna: so','They\ngreet\neach.'\n" * 400  # 1,000 lines are looked at
     assert len(kept(write(tmp_path / "t.csv", many))) == 402
+    signs = "dialogue,summary\n'Ana: 5\" , she said','5\" , it is.'\n'Ana: so','So.'\n"
+    assert kept(write(tmp_path / "t.csv", signs))[0] == {"dialogue": 'Ana: 5" , she said', "summary": '5" , it is.'}
     letters = "dialogue,summary\n'tis late,'Late' it is\nno,'tis not\n"
     assert [row["summary"] for row in kept(write(tmp_path / "t.csv", letters))] == ["'Late' it is", "'tis not"]
     bare = 'dialogue\tsummary\n"Big" Ana: hi\tAna greets.\nBen: 5" or 6"?\t"Five" it is.\n'

@@ -4,7 +4,7 @@ other sign between the mapped columns."""
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any
 
@@ -20,7 +20,7 @@ _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _LINES_AHEAD, _RECORDS_AHEAD = 1000, 10
 _TITLES = 10  # lines that may stand above the header
 _LONGEST_HEADER = 100_000  # characters
-_ESCAPE = re.compile(r"\\([\\\"])")
+_BACKSLASH = re.compile(r"\\([\\\"])?")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _NAME = re.compile(r"[\w .-]{,40}")
 _RULE = re.compile(r" *(?::?-{2,}:? *)?")  # a cell of the line below the header of a Markdown table
@@ -43,12 +43,13 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
             raise DataError(f"{reading.name} is JSON", "call it .json or .jsonl")
         lines = _Lines(text)
         delimiter = _delimiter(reading, lines)
-        lines.mend = _mending(file, delimiter)
-        spaced = _is_spaced(lines, delimiter)
-        quotes = _quotes(lines, file, delimiter)
+        lines.mend, quotes = _quotes(lines, file, delimiter)
+        spaced = _is_spaced(lines, delimiter, quotes)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced, **quotes)
         header: list[str] = []
-        for number, (place, fields) in enumerate(_records(reading, file, lines, reader)):  # noqa: B007 - used below it
+        first = ""
+        for place, fields in _records(reading, file, lines, reader):
+            first = first or place
             if isinstance(fields, Rejected):
                 yield place, fields
             elif not header or _is_header(fields, header, reading.columns):
@@ -63,7 +64,7 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
                     reading.say(reading.name, "a line of dashes in it is ignored")
             else:
                 yield place, _row(header, fields, delimiter)
-        if header and number == 0 and not all(map(_NAME.fullmatch, header)):  # of a file that was cut in parts
+        if header and place == first and not all(map(_NAME.fullmatch, header)):  # of a file that was cut in parts
             yield place, Rejected("not CSV", "its only line is no header", delimiter.join(header))
 
 
@@ -146,7 +147,7 @@ def _delimiter(reading: Reading, lines: _Lines) -> str:
     return dialect
 
 
-def _is_spaced(lines: _Lines, delimiter: str) -> bool:
+def _is_spaced(lines: _Lines, delimiter: str, quotes: Mapping[str, Any]) -> bool:
     """Whether blanks stand between a delimiter and the quote behind it: in the header, or in the first records, if
     only so these have as many fields as the header, or if all of them have it. Else the quotes may be meant."""
     if re.search(rf'{re.escape(delimiter)} +"', lines.peek()[0]):
@@ -159,6 +160,7 @@ def _is_spaced(lines: _Lines, delimiter: str) -> bool:
             strict=True,
             delimiter=delimiter,
             skipinitialspace=skipping,
+            **quotes,
         )
         return list(islice(filter(None, reader), _RECORDS_AHEAD))
 
@@ -170,13 +172,26 @@ def _is_spaced(lines: _Lines, delimiter: str) -> bool:
     return len({*map(len, skipped)}) == 1 and (always or len({*map(len, plain)}) > 1)
 
 
-def _quotes(lines: _Lines, file: Opened, delimiter: str) -> dict[str, Any]:
-    """How fields are quoted, for csv.reader: by `"` as a rule, by `'`, or not at all, as in some files of tabs."""
+def _quotes(lines: _Lines, file: Opened, delimiter: str) -> tuple[Callable[[str], str], dict[str, Any]]:
+    """What makes a line one of CSV, if the file is none as it is, and how fields are quoted, for csv.reader.
+
+    Quotes are `"` as a rule, or `'`, or none, as in some files of tabs. A quote inside of a field may be written `\\"`,
+    and blanks may stand behind a field's last quote.
+    """
     if _has_single_quotes(lines, delimiter):
-        return {"quotechar": "'"}
-    if delimiter == "\t" and lines.mend is str and _has_bare_quotes(file):
-        return {"quoting": csv.QUOTE_NONE}
-    return {}
+        return str, {"quotechar": "'"}
+    blanks = re.compile(rf'(?<!\\)" +(?={re.escape(delimiter)}|[\r\n]|\Z)')
+
+    def trimmed(line: str) -> str:
+        return blanks.sub('"', line)
+
+    text = file.head.decode("utf-8", "replace")
+    escaped = {"escapechar": "\\"}
+    ways: Any = ((str, {}), (_escaped, escaped), (trimmed, {}), (lambda line: trimmed(_escaped(line)), escaped))
+    mend, quotes = next((way for way in ways if _is_csv(way[0](text), file, delimiter, way[1])), ways[0])
+    if delimiter == "\t" and mend is str and _has_bare_quotes(file):
+        return str, {"quoting": csv.QUOTE_NONE}
+    return mend, quotes
 
 
 def _has_single_quotes(lines: _Lines, delimiter: str) -> bool:
@@ -203,7 +218,7 @@ def _has_bare_quotes(file: Opened) -> bool:
     text = file.head.decode("utf-8", "replace").rstrip("\r\n")
     rows = [line.split("\t") for line in (text if file.whole else text.rpartition("\n")[0]).split("\n")]
     quoted = (field for row in rows for field in row if _QUOTED.fullmatch(field.strip()))
-    return len({*map(len, rows)}) == 1 and not _is_csv(text, file, "\t") and not any(quoted)
+    return len({*map(len, rows)}) == 1 and not _is_csv(text, file, "\t", {}) and not any(quoted)
 
 
 def _lines_above_header(lines: _Lines, columns: Columns) -> int:
@@ -257,30 +272,19 @@ def _as_names(fields: Sequence[str]) -> list[str]:
     return [name.strip().strip("\ufeff\u200b\u2060").strip() for name in fields]
 
 
-def _mending(file: Opened, delimiter: str) -> Callable[[str], str]:
-    """What makes a line one of CSV, if the file is none as it is: a quote inside of a field may be written `\\"`, and
-    blanks may stand behind a field's last quote."""
-    blanks = re.compile(rf'" +(?={re.escape(delimiter)}|[\r\n]|\Z)')
-
-    def trimmed(line: str) -> str:
-        return blanks.sub('"', line)
-
-    text = file.head.decode("utf-8", "replace")
-    ways = (str, _unescaped, trimmed, lambda line: trimmed(_unescaped(line)))
-    return next((way for way in ways if _is_csv(way(text), file, delimiter)), str)
-
-
-def _is_csv(text: str, file: Opened, delimiter: str) -> bool:
+def _is_csv(text: str, file: Opened, delimiter: str, quotes: Mapping[str, Any]) -> bool:
+    lines = io.StringIO(text, newline="")
     try:
-        for _ in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter, skipinitialspace=True):
+        for _ in csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=True, **quotes):
             pass
     except csv.Error as error:
         return not file.whole and "unexpected end" in str(error)
     return True
 
 
-def _unescaped(line: str) -> str:
-    return _ESCAPE.sub(lambda match: '""' if match[1] == '"' else match[1], line)
+def _escaped(line: str) -> str:
+    """A line in which a backslash that escapes nothing, as in `C:\\new`, is escaped itself."""
+    return _BACKSLASH.sub(lambda match: match[0] if match[1] else "\\\\", line)
 
 
 def _row(header: Sequence[str], fields: list[str], delimiter: str) -> Row:
