@@ -12,12 +12,14 @@ from memory_backend import DONE, STEP, Clock, InMemoryBackend, RecordingReporter
 
 from lorasum.backends.records import JobRef, JobState, TrainSpec
 from lorasum.commands.deploy import deploy
+from lorasum.commands.plan import plan
 from lorasum.commands.train import plan_training, to_be_spent, train
 from lorasum.config.schema import Config
 from lorasum.data.records import SplitStats
 from lorasum.errors import BackendError, LorasumError
 from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.limits import job_limit
+from lorasum.ui import render
 
 Configured = Callable[..., Config]
 
@@ -127,6 +129,32 @@ def test_what_is_billed_after_a_job_is_paid_out_of_the_ceiling(
     warm: dict[str, Any] = {"backend": "sagemaker", "sagemaker": {"keep_alive_minutes": 30}}
     config = make_config(limits={"max_usd": 5}, **warm)
     assert job_limit(config, 2.0, 0.0, told) == 9000 - 1800 - 180, "kept warm; told to stop, killed, uploaded"
+
+
+@pytest.mark.parametrize(
+    ("limits", "minutes", "said"),
+    [
+        ({"max_hours": 2}, 0, "stopped after 2 h, $4.10 at most"),
+        ({"max_hours": 1}, 60, "stopped after 1 h, $4.10 at most"),
+        ({"max_usd": 5}, 60, "stopped after 1.4 h, $5.00 at most"),
+        ({}, 0, "stopped after 24 h, $48.10 at most"),
+        ({"max_hours": 48}, 0, "stopped after 24 h, $48.10 at most"),
+    ],
+)
+@pytest.mark.usefixtures("prepared")
+def test_plan_and_train_tell_the_same_most_that_a_job_costs(
+    make_config: Configured, backend: InMemoryBackend, ledger: Ledger, told: RecordingReporter,
+    capsys: pytest.CaptureFixture[str], limits: dict[str, float], minutes: int, said: str,
+) -> None:  # fmt: skip
+    backend.price = 2.0
+    config = make_config(backend="sagemaker", limits=limits, sagemaker={"keep_alive_minutes": minutes})
+    asked = to_be_spent(context(config, backend, ledger))
+    plan_training(context(config, backend, ledger, told))
+    assert (said in asked, said in told.steps[-1]) == (True, True), (asked, told.steps)
+    planned = plan(context(config, backend, ledger))
+    assert f"{planned.max_usd:.2f} at most" in said.replace("$", "")
+    render.show(planned)
+    assert f"${planned.max_usd:.2f} at most, when it is stopped after" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("prepared")

@@ -23,11 +23,8 @@ BEGAN = datetime(2026, 11, 25, 12, tzinfo=UTC)
 def test_a_job_says_its_price_and_what_it_costs_at_most(
     usd_per_hour: float | None, seconds: int | None, said: str
 ) -> None:
-    assert job_note(usd_per_hour, seconds, 0.0) == said
-
-
-def test_what_is_billed_after_a_jobs_limit_is_a_part_of_the_most() -> None:
-    assert job_note(2.0, 5400, 1980.0) == ", $2.00 an hour, stopped after 1.5 h, $4.10 at most"
+    most = usd_per_hour * seconds / 3600 if usd_per_hour and seconds else None
+    assert job_note(usd_per_hour, seconds, most) == said
 
 
 @pytest.mark.parametrize(

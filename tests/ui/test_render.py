@@ -358,6 +358,7 @@ def test_a_plan_shows_prices_time_and_what_is_not_ready(capsys: pytest.CaptureFi
     made = PlanResult(
         "chats", "chats-1", True, 10, 30, 12_000, 3600.0, "chats-0", 1.5, 0.15, 7200, 2.0, checks,
         host=Room({"processes": 4 << 30, "merge": 1 << 30}, 29 << 30), disk=Room({"merged model": 10**9}, 0),
+        max_usd=3.0,
         instances=(
             InstanceOption(
                 "ml.g5.2xlarge", 1, 21 << 30, 29 << 30, 1, True, False, True, "", 1.5, 3600.0, 1.5, 2.0, 48.0, 1440.0

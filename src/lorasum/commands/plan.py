@@ -6,7 +6,7 @@ from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import HubOutageError, ModelError
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
-from lorasum.lifecycle.limits import job_limit
+from lorasum.lifecycle.limits import job_limit, job_most_usd, stopped_after
 from lorasum.lifecycle.placement import Placement, before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
@@ -31,8 +31,7 @@ def plan(run: RunContext) -> PlanResult:
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
     found += _job_checks(estimate, bool(prepared)) + _endpoint_checks(placement, run.reporter) + _packs_checks(job)
-    price = run.backend.usd_per_hour("training_job") if reachable else None
-    serving = run.backend.usd_per_hour("endpoint") if reachable else None
+    price, serving, limit = _prices(run, reachable)
     speed = _speed(run, job, price, job.hardware.only_type)
     work, tightest = job.work or Workload(), job.hardware.tightest
     seconds, memory = seconds_of(work, speed), estimate.memory(tightest)
@@ -48,7 +47,8 @@ def plan(run: RunContext) -> PlanResult:
         overhead_seconds=estimate.overhead_seconds(measured=speed is not None),
         usd_per_hour=price,
         spot_least_usd_per_hour=_times(price, _SPOT) if price and run.config.sagemaker.spot else None,
-        limit_seconds=_longest(run, price),
+        limit_seconds=stopped_after(run.config, limit),
+        max_usd=job_most_usd(run.config, price, limit),
         endpoint_usd_per_hour=serving,
         checks=tuple(found),
         memory=memory if memory and not memory.refusal else None,
@@ -58,6 +58,13 @@ def plan(run: RunContext) -> PlanResult:
         instances=tuple(_option(run, estimate, placement, name, reachable) for name in job.hardware.choices),
         band=None if seconds else estimate.band(tightest),
     )
+
+
+def _prices(run: RunContext, reachable: bool) -> tuple[float | None, float | None, int | None]:
+    """USD an hour of the job and of the endpoint, and the seconds that `limits` allow the job for that."""
+    price = run.backend.usd_per_hour("training_job") if reachable else None
+    serving = run.backend.usd_per_hour("endpoint") if reachable else None
+    return price, serving, job_limit(run.config, price, 0.0, run.reporter)
 
 
 def _endpoint_checks(placement: Placement, report: Reporter) -> list[Check]:
@@ -87,14 +94,6 @@ def _job_checks(estimate: Estimate, prepared: bool) -> list[Check]:
             Check("model", False, f"{model.id} has no config.json", "set model.id to a full model: no adapter, no GGUF")
         ]
     return [Check("model", True, f"{model.id} at commit {commit}")]
-
-
-def _longest(run: RunContext, usd_per_hour: float | None) -> int | None:
-    """Seconds after which the job is stopped; None if nothing stops it."""
-    limits = [job_limit(run.config, usd_per_hour, 0.0, run.reporter)]
-    if run.backend.name == "sagemaker":
-        limits.append(round(run.config.sagemaker.max_runtime_hours * 3600))
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _speed(run: RunContext, job: PlannedJob, usd_per_hour: float | None, instance_type: str) -> Speed | None:

@@ -7,7 +7,7 @@ from lorasum.config.schema import Config
 from lorasum.ledger.resources import BatchJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import job_note
-from lorasum.lifecycle.limits import job_limit, paid_after, refuse_unknown_cost
+from lorasum.lifecycle.limits import job_limit, job_most_usd, refuse_unknown_cost, stopped_after
 from lorasum.lock import HeldRun
 from lorasum.reporting import Reporter
 
@@ -57,7 +57,7 @@ def quoted(config: Config, usd_per_hour: float | None, spent: float | None, repo
     refuse_unknown_cost(config.limits, usd_per_hour, spent)
     own = config.model_copy(update={"sagemaker": config.sagemaker.model_copy(update={"keep_alive_minutes": 0})})
     limit = job_limit(own, usd_per_hour, spent, report)
-    return limit, job_note(usd_per_hour, limit, paid_after(own))
+    return limit, job_note(usd_per_hour, stopped_after(own, limit), job_most_usd(own, usd_per_hour, limit))
 
 
 def row_of(held: HeldRun, name: str, known: JobRef | None) -> BatchJob:

@@ -59,18 +59,18 @@ def most_usd(end: datetime | None, began: datetime, usd_per_hour: float | None, 
     return usd_per_hour * instances * max((end - began).total_seconds(), 0.0) / 3600
 
 
-def job_note(usd_per_hour: float | None, seconds: int | None, paid_after: float) -> str:
+def job_note(usd_per_hour: float | None, seconds: int | None, most: float | None) -> str:
     """The price of a job, how long it may run and what it costs at most, for the message before its start.
 
     Args:
-        seconds: its limit; None if it has none.
-        paid_after: seconds that it is billed for after that.
+        seconds: after which it is stopped; None if nothing stops it.
+        most: USD that it costs at most; None if that is unknown.
     """
     price = price_note(usd_per_hour)
     if seconds is None:
         return price
-    most = f", ${usd_per_hour * (seconds + paid_after) / 3600:,.2f} at most" if usd_per_hour else ""
-    return f"{price}, stopped after {seconds / 3600:.2g} h{most}"
+    at_most = f", ${most:,.2f} at most" if most else ""
+    return f"{price}, stopped after {seconds / 3600:.2g} h{at_most}"
 
 
 def price_note(usd_per_hour: float | None) -> str:

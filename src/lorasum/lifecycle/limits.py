@@ -23,6 +23,28 @@ def paid_after(config: Config) -> float:
     return _ENDING + 60.0 * config.sagemaker.keep_alive_minutes if config.backend == "sagemaker" else 0.0
 
 
+def stopped_after(config: Config, limit: int | None) -> int | None:
+    """Seconds after which a job of this config is stopped, by `limits` or by SageMaker; None if nothing stops it.
+
+    Args:
+        limit: seconds that `limits` allow it.
+    """
+    if config.backend != "sagemaker":
+        return limit
+    longest = round(config.sagemaker.max_runtime_hours * 3600)
+    return longest if limit is None else min(limit, longest)
+
+
+def job_most_usd(config: Config, usd_per_hour: float | None, limit: int | None) -> float | None:
+    """What a job of this config costs at most, and its end with it; None if nothing stops it or its price is unknown.
+
+    Args:
+        limit: as of `stopped_after`.
+    """
+    seconds = stopped_after(config, limit)
+    return None if seconds is None or usd_per_hour is None else usd_per_hour * (seconds + paid_after(config)) / 3600
+
+
 def refuse_unknown_cost(limits: LimitsConfig, usd_per_hour: float | None, spent: float | None = 0.0) -> None:
     """Refuse to start what only `max_usd` would end, if its price, or what it has cost so far, is unknown.
 

@@ -8,7 +8,7 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import TrainingJob
 from lorasum.lifecycle.costs import job_note
 from lorasum.lifecycle.estimate import Estimate, fitted
-from lorasum.lifecycle.limits import job_limit, paid_after, refuse_unknown_cost
+from lorasum.lifecycle.limits import job_limit, job_most_usd, refuse_unknown_cost, stopped_after
 from lorasum.lifecycle.lookup import FoundJob
 from lorasum.lifecycle.planning import PlannedJob
 from lorasum.lifecycle.training_time import Speed, measured_speed, seconds_of
@@ -46,7 +46,9 @@ class Quote:
 
     def __str__(self) -> str:
         """The end of a line about the job."""
-        return f"{job_note(self.usd_per_hour, self.limit, paid_after(self.job.config))}{self._time()}{self._memory()}"
+        config, price, limit = self.job.config, self.usd_per_hour, self.limit
+        note = job_note(price, stopped_after(config, limit), job_most_usd(config, price, limit))
+        return f"{note}{self._time()}{self._memory()}"
 
     def refuse_what_cannot_end(self, report: Reporter) -> None:
         """Refuse a job that would reach its limit before its end, even in the shortest time that arithmetic gives.

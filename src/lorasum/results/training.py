@@ -147,21 +147,18 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class TimeBand:
-    """The time that the steps of a training take by arithmetic, where no earlier job has measured it.
-
-    Attributes:
-        shortest_seconds: with the highest of `shares`.
-        longest_seconds: with the lowest.
-        operations: floating-point operations of all steps.
-        peak_operations_per_second: what the device reaches at most.
-        shares: the lowest and the highest share of that peak that trainings are known to reach.
-    """
+    """The time that the steps of a training take by arithmetic, where no earlier job has measured it."""
 
     shortest_seconds: float
+    """With the highest of `shares`."""
     longest_seconds: float
+    """With the lowest."""
     operations: float
+    """Floating-point operations of all steps."""
     peak_operations_per_second: float
+    """What the device reaches at most."""
     shares: tuple[float, float]
+    """The lowest and the highest share of that peak that trainings are known to reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +219,7 @@ class PlanResult:
         spot_least_usd_per_hour: the price less 90%, the most that `sagemaker.spot` saves; None without it.
         limit_seconds: the time after which the job is stopped; None if nothing stops it.
         endpoint_usd_per_hour: price of one instance of the endpoint.
+        max_usd: what it costs at most, the end after `limit_seconds` included; None if that or the price is unknown.
         checks: what must be right before the training, or the endpoint, can start.
         memory: what the training needs of its GPU, or of this machine; None where it does not fit or is unknown.
         memory_unknown: why `memory` is unknown; empty if it is known.
@@ -250,6 +248,7 @@ class PlanResult:
     instances: tuple[InstanceOption, ...] = ()
     band: TimeBand | None = None
     overhead_seconds: float = 0.0
+    max_usd: float | None = None
 
 
 TrialState = Literal["waiting", "live", "done", "stopped", "failed", "left_out"]

@@ -250,9 +250,8 @@ def _job_price(result: PlanResult) -> str:
     steps = [seconds] if seconds is not None else [band.shortest_seconds, band.longest_seconds] if band else []
     if steps:
         parts.append(f"{' to '.join(dollars(hour * (each + more) / 3600) for each in steps)} for that time")
-    if result.limit_seconds is not None:
-        most = dollars(hour * result.limit_seconds / 3600)
-        parts.append(f"{most} at most, when it is stopped after {duration(result.limit_seconds)}")
+    if result.limit_seconds is not None and result.max_usd is not None:
+        parts.append(f"{dollars(result.max_usd)} at most, when it is stopped after {duration(result.limit_seconds)}")
     return ", ".join(parts)
 
 
