@@ -21,10 +21,19 @@ def test_its_names_are_there_and_cost_nothing_until_they_are_used() -> None:
     script = (
         "import sys, lorasum\n"
         "print({'pydantic', 'lorasum.results'} & set(sys.modules))\n"
-        "print([name for name in lorasum.__all__ if not hasattr(lorasum, name)])\n"
+        "print([name for name in lorasum.__all__ if not hasattr(lorasum, name) or name not in dir(lorasum)])\n"
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n[]\n"
+
+
+def test_a_traceback_says_what_is_wrong_and_what_to_do() -> None:
+    script = "import lorasum\nlorasum.load_config({'name': 'x', 'lora': {'rank': 8}})"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stderr
+    *_, error, first, second, third, hint = said.splitlines()
+    assert error == "lorasum.errors.ConfigError: 3 problems with the config"
+    assert "lora.rank" in " ".join((first, second, third))
+    assert hint == "hint: `lorasum config schema` describes every key"
 
 
 def test_the_notebook_runs(tmp_path: Path, tiny_chats: Path, tiny_model_dir: Path, clients: Zygote) -> None:

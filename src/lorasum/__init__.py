@@ -41,3 +41,8 @@ def __getattr__(name: str) -> object:
     from lorasum import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """With the verbs, for whoever presses Tab."""
+    return sorted({*globals(), *__all__})

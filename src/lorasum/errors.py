@@ -11,7 +11,7 @@ class LorasumError(Exception):
 
     Args:
         message: what happened, in one line, naming the file, line, field or resource.
-        hint: what to do about it, in one line; empty only where there is nothing to do.
+        hint: what to do about it, in one line; empty only where there is nothing to do. A traceback ends with it.
     """
 
     exit_code = 2
@@ -20,12 +20,16 @@ class LorasumError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")
 
 
 class ConfigError(LorasumError):
     """The YAML file or a --set override is wrong. `problems` holds one line per wrong field."""
 
     def __init__(self, message: str, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        for problem in problems:
+            self.add_note(problem)
         super().__init__(message, hint)
         self.problems = problems
 

@@ -176,7 +176,7 @@ def test_a_file_that_changes_while_it_is_prepared_is_refused(
 
     with monkeypatch.context() as patched:
         patched.setattr(making, "look_at_model", look_and_change)
-        with pytest.raises(DataError, match=r"^train\.jsonl was changed while it was prepared$"):
+        with pytest.raises(DataError, match=r"(?m)^train\.jsonl was changed while it was prepared$"):
             run(make_config(test=None, test_fraction=0.25))
     assert datasets_made() == []
     (chats / "train.jsonl").write_bytes(before)
@@ -554,12 +554,12 @@ def test_train_refuses_changed_files_and_tokenizers(
     assert planned(config.model_copy(update={"data": config.data.model_copy(update=paths_only)})), "the same rows"
     with (chats / "train.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"dialogue": "A: one more", "summary": "A adds one."}\n')
-    with pytest.raises(LorasumError, match=r"prepared: train\.jsonl$"):
+    with pytest.raises(LorasumError, match=r"(?m)prepared: train\.jsonl$"):
         planned(config)
     run(config)
     settings = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
     (model / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 77}))
-    with pytest.raises(LorasumError, match=r"prepared: tokenizer in model\.id$"):
+    with pytest.raises(LorasumError, match=r"(?m)prepared: tokenizer in model\.id$"):
         planned(config)
 
 
@@ -567,7 +567,7 @@ def test_a_changed_file_of_both_splits_is_named_once(make_config: Callable[..., 
     config = make_config(test=None, test_fraction=0.25)
     run(config)
     replace_line(chats / "train.jsonl", 1, b'{"dialogue": "A: another", "summary": "A says another."}')
-    with pytest.raises(LorasumError, match=r"prepared: train\.jsonl$"):
+    with pytest.raises(LorasumError, match=r"(?m)prepared: train\.jsonl$"):
         planned(config)
 
 

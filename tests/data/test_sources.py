@@ -157,7 +157,7 @@ def test_missing_file_and_unknown_type_are_errors_before_anything_is_read(tmp_pa
     ],
 )
 def test_what_is_no_file_here_may_be_somewhere_else(given: str, hint: str) -> None:
-    with pytest.raises(DataError, match=f"there is no file {given}$") as refused:
+    with pytest.raises(DataError, match=f"(?m)there is no file {given}$") as refused:
         open_sources(DataConfig(train=given, test_fraction=0.1))
     assert hint in refused.value.hint
 

@@ -810,7 +810,23 @@ def test_what_can_follow_has_the_config_as_it_was_given(result: object, commands
 def test_a_config_from_a_pipe_leaves_nothing_to_paste() -> None:
     piped = Given(Path("-"), ["lora.r=8"])
     assert (piped.next_of(PREPARED), piped.next_of(SWEPT)) == ([], ["lorasum deploy FILE --set lora.r=8 --set name=t"])
-    assert piped.hint("run `lorasum deploy` with this config first") == "run `lorasum deploy` with this config first"
+    assert (
+        piped.completed("run `lorasum deploy` with this config first") == "run `lorasum deploy` with this config first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("run `lorasum deploy` with this config first", "run `lorasum deploy {}` first"),
+        ("`lorasum teardown` stops it", "`lorasum teardown {}` stops it"),
+        ("`lorasum teardown` with the run's config ends it", "`lorasum teardown` with the run's config ends it"),
+        ("`lorasum teardown --all` ends them", "`lorasum teardown --all` ends them"),
+        ("look with `lorasum status`", "look with `lorasum status`"),
+    ],
+)
+def test_a_command_in_a_message_has_the_config_that_it_needs(said: str, shown: str) -> None:
+    assert GIVEN.completed(said) == shown.format(TYPED)
 
 
 def test_what_can_follow_stands_below_the_result_and_not_in_json(capsys: pytest.CaptureFixture[str]) -> None:

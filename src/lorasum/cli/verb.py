@@ -95,18 +95,18 @@ def perform(
     typed = Given(config, overrides)
     interrupts.removes = "lorasum teardown --all" if is_piped(config) else typed.command("teardown")
     settings.stdin = "the config" if or_stdin(config) == STDIN else ""
-    report = ConsoleReporter(quiet, settings.verbose)
+    report = ConsoleReporter(quiet, settings.verbose, complete=typed.completed)
     loaded = load_config(config, [*overrides, *of_options], report.warn)
     run = RunContext(loaded, lambda: backend(loaded, report), Ledger(warn=report.warn), report)
     with telling_what_runs(run):
-        with report:
-            try:
+        try:
+            with report:
                 result = function(run, **given)
-            except LorasumError as error:
-                error.hint = typed.hint(error.hint)
-                raise
-        render.show(result, as_json, typed.next_of(result))
-        raise_failure(result)
+            render.show(result, as_json, typed.next_of(result))
+            raise_failure(result)
+        except LorasumError as error:
+            error.hint = typed.completed(error.hint)
+            raise
 
 
 def raise_failure(result: object) -> None:

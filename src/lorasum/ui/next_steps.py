@@ -13,7 +13,7 @@ from lorasum.results.serving import DeployResult, RunResult
 from lorasum.results.training import PlanResult, PrepareResult, SweepResult, TrainResult
 from lorasum.shared.events import MERGE_LEFT_OUT
 
-_WITH_THIS_CONFIG = re.compile(r"`lorasum (\w+)` with this config")
+_BARE = re.compile(r"`lorasum (?!status`)(\w+)`(?: with this config|(?! with ))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Given:
         """`lorasum train run.yaml --set lora.r=8`."""
         return " ".join(["lorasum", verb, as_argument(self.config), *self._sets, *more])
 
-    def hint(self, text: str) -> str:
-        """A hint with the command itself where it says "`lorasum train` with this config"."""
+    def completed(self, text: str) -> str:
+        """A message with the whole command where it says "`lorasum teardown`", which needs a config."""
         if is_piped(self.config):
             return text
-        return _WITH_THIS_CONFIG.sub(lambda found: f"`{self.command(found[1])}`", text)
+        return _BARE.sub(lambda found: f"`{self.command(found[1])}`", text)
 
     def next_of(self, result: object) -> list[str]:
         """What can follow a result; nothing where the config came through a pipe."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -62,9 +63,19 @@ class ConsoleReporter:
 
     It is a context manager, so that the terminal is tidied up however a command ends. With `quiet` it shows only
     warnings. With `verbose` it shows all lines of a job's log, and otherwise only the newest, below the bar.
+
+    Args:
+        complete: puts whole commands into a message that names their verbs.
     """
 
-    def __init__(self, quiet: bool = False, verbose: bool = False, to: Console | None = None) -> None:
+    def __init__(
+        self,
+        quiet: bool = False,
+        verbose: bool = False,
+        to: Console | None = None,
+        complete: Callable[[str], str] = str,
+    ) -> None:
+        self._complete = complete
         self._quiet = quiet
         self._verbose = verbose
         self._console = to or console(stderr=True)
@@ -84,10 +95,11 @@ class ConsoleReporter:
 
     def step(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(Text.assemble(("· ", "dim"), one_line(text)), soft_wrap=True)
+            self._console.print(Text.assemble(("· ", "dim"), one_line(self._complete(text))), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), one_line(text)), soft_wrap=True)
+        said = one_line(self._complete(text))
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), said), soft_wrap=True)
 
     def progress(self, label: str, done: float, total: float, detail: str = "") -> None:
         if self._quiet:

@@ -390,7 +390,7 @@ def test_a_job_that_cannot_be_laid_out_is_an_error_with_a_hint(backend: Backend,
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
-    with pytest.raises(BackendError, match=r"training on this machine needs no_such_package$") as caught:
+    with pytest.raises(BackendError, match=r"(?m)training on this machine needs no_such_package$") as caught:
         require_packages("training", ["json", "no_such_package"])
     assert "lorasum[local]" in caught.value.hint
 
