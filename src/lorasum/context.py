@@ -1,14 +1,14 @@
 """Run and RunContext: what every verb works with, in one object."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 from lorasum.backends.base import Backend
 from lorasum.config.schema import Config
 from lorasum.ledger.ledger import Ledger
 from lorasum.lock import HeldRun, hold
-from lorasum.reporting import Reporter
+from lorasum.reporting import Ahead, Reporter, Unrepeated
 
 
 class Run:
@@ -37,6 +37,16 @@ class Run:
             RunBusyError: another process still holds it.
         """
         return hold(self.name, self.backend, self.ledger, self.reporter, wait)
+
+    @contextmanager
+    def looking_ahead(self) -> Iterator[None]:
+        """For a look at what a verb would do, before a question: only warnings are shown, and later not once more."""
+        report, shown = self.reporter, list[str]()
+        self.reporter = Ahead(report, shown)
+        try:
+            yield
+        finally:
+            self.reporter = Unrepeated(report, shown)
 
 
 class RunContext(Run):

@@ -32,6 +32,32 @@ class Silent:
     def event(self, event: "Event") -> None: ...
 
 
+class Ahead(Silent):
+    """A Reporter that shows warnings alone, and adds them to `shown`."""
+
+    def __init__(self, report: Reporter, shown: list[str]) -> None:
+        self._report, self._shown = report, shown
+
+    def warn(self, text: str) -> None:
+        if text not in self._shown:
+            self._shown.append(text)
+            self._report.warn(text)
+
+
+class Unrepeated:
+    """A Reporter that leaves out, once, each warning that was `shown` before."""
+
+    def __init__(self, report: Reporter, shown: list[str]) -> None:
+        self._report, self._shown = report, shown
+        self.step, self.progress, self.event = report.step, report.progress, report.event
+
+    def warn(self, text: str) -> None:
+        if text in self._shown:
+            self._shown.remove(text)
+        else:
+            self._report.warn(text)
+
+
 class Logged(Silent):
     """The Reporter of the library: warnings go to the logger `lorasum`, which shows them on stderr by default.
 

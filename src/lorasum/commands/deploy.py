@@ -23,7 +23,6 @@ from lorasum.lifecycle.summarizer import Summarizer
 from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lock import HeldRun
 from lorasum.models.source import ModelRef, resolve_model
-from lorasum.reporting import Silent
 from lorasum.results.serving import DeployPlan, DeployResult
 from lorasum.shared.names import ADAPTER_FOLDER
 
@@ -134,8 +133,9 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
     """
     if run.backend.usd_per_hour("endpoint") == 0:
         return ""
-    plan = _look(RunContext(run.config, run.connect, run.ledger, Silent()), job)  # `deploy` says it all again
-    return "" if plan.serving else f"start {plan.said(plan.placement())}"
+    with run.looking_ahead():
+        plan = _look(run, job)
+        return "" if plan.serving else f"start {plan.said(plan.placement())}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:

@@ -11,7 +11,7 @@ from lorasum.lifecycle.placement import Placement, before_training, warn_of
 from lorasum.lifecycle.planning import PlannedJob, example_job, idle_processes, planned_job
 from lorasum.lifecycle.training_time import Speed, Workload, measured_speed, seconds_of
 from lorasum.models.source import model_file, tokenizer_identity
-from lorasum.reporting import Reporter, Silent
+from lorasum.reporting import Reporter
 from lorasum.results.training import InstanceOption, PlanResult
 
 _SPOT = 0.1  # of the price on demand: AWS promises savings of up to 90%
@@ -25,7 +25,7 @@ def plan(run: RunContext) -> PlanResult:
         LorasumError: what is prepared does not fit the config; limits.max_usd is too low.
     """
     prepared = run.ledger.latest_dataset(run.name)
-    job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
+    job = planned_job(run.config, run.ledger, run.reporter) if prepared else example_job(run.config)
     estimate = estimate_of(job, run.reporter) if prepared else Estimate(job, None, _UNPREPARED)
     found = list(run.backend.preflight(run.config.training.report_to))
     reachable = all(check.ok for check in found[:1])

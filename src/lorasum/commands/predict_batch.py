@@ -20,7 +20,6 @@ from lorasum.lifecycle.placement import Placement, refuse_what_does_not_fit, sha
 from lorasum.lifecycle.row_files import AGAIN, Rows, checked_output, key_of, open_rows, predictions, write_output
 from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.models.source import ModelRef
-from lorasum.reporting import Silent
 from lorasum.results.serving import BatchPrediction
 from lorasum.shared.events import StepEvent
 from lorasum.shared.names import ANSWERS_FOLDER
@@ -78,7 +77,8 @@ def to_be_spent(run: RunContext) -> str:
     price = run.backend.usd_per_hour("batch_job")
     if price == 0:
         return ""
-    _, note = batches.quoted(run.config, price, 0.0, Silent())
+    with run.looking_ahead():
+        _, note = batches.quoted(run.config, price, 0.0, run.reporter)
     return f"start a batch job{note}"
 
 

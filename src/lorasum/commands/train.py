@@ -18,7 +18,6 @@ from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.quote import Quote, quote
 from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lifecycle.training_time import measured_speed
-from lorasum.reporting import Silent
 from lorasum.results.training import TrainPlan, TrainResult
 from lorasum.shared.events import MERGE_LEFT_OUT, DoneEvent, Event, StepEvent
 from lorasum.system import paths
@@ -97,12 +96,13 @@ def to_be_spent(run: RunContext, again: bool = False) -> str:
     Raises:
         LorasumError: nothing is prepared; it does not fit its instance, or `limits`.
     """
-    planned = planned_job(run.config, run.ledger, Silent())
-    found = find_job(run.backend, run.ledger, planned, again)
-    if found.is_made or run.backend.usd_per_hour("training_job") == 0:
-        return ""
-    row = jobs.row_of(run.backend, planned, found.job.spec.job_name, found.ref)
-    return f"start job {row.name}{quote(run.ledger, found, row, Silent())}"
+    with run.looking_ahead():
+        planned = planned_job(run.config, run.ledger, run.reporter)
+        found = find_job(run.backend, run.ledger, planned, again)
+        if found.is_made or run.backend.usd_per_hour("training_job") == 0:
+            return ""
+        row = jobs.row_of(run.backend, planned, found.job.spec.job_name, found.ref)
+        return f"start job {row.name}{quote(run.ledger, found, row, run.reporter)}"
 
 
 def plan_training(run: RunContext) -> TrainPlan:
@@ -112,7 +112,7 @@ def plan_training(run: RunContext) -> TrainPlan:
         LorasumError: what is prepared does not fit the config.
     """
     prepared = run.ledger.latest_dataset(run.name)
-    job = planned_job(run.config, run.ledger, Silent()) if prepared else example_job(run.config)
+    job = planned_job(run.config, run.ledger, run.reporter) if prepared else example_job(run.config)
     price = known_price(run.backend, "training_job")
     limit = job_limit(run.config, price, 0.0, run.reporter)
     note = "" if prepared else ": no dataset is prepared, so its work and time are unknown"
