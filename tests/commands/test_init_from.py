@@ -67,7 +67,7 @@ def test_axolotls_keys_become_ours_and_the_rest_is_named(tmp_path: Path) -> None
     )
     assert set(made.left) == {
         "optimizer: adamw_bnb_8bit",
-        "flash_attention: True",
+        "flash_attention: True (see training.engine.attention)",
         "datasets[0].type: chat_template",
     }
     text = (tmp_path / "run.yaml").read_text()
@@ -84,7 +84,7 @@ def test_llama_factorys_keys_become_ours_but_what_is_not_allowed(tmp_path: Path)
     assert ours["lora"] == {"r": 8, "targets": ["q_proj", "v_proj"], "rslora": True}
     assert ours["quantization"] == "nf4"
     assert ours["training"] == {"epochs": 3.0, "report_to": ["tensorboard"]}
-    assert "deepspeed: ds.json" in made.left
+    assert "deepspeed: ds.json (see training.engine.base)" in made.left
     assert any(line.startswith("training.scheduler: inverse_sqrt (") for line in made.left)
     assert any(line.startswith("dataset: my_chats") for line in made.left), "it names a dataset_info.json entry"
 

@@ -7,6 +7,7 @@ import yaml
 from lorasum.config.draft import HEAD
 from lorasum.config.foreign import translated
 from lorasum.config.new_file import as_argument, check_is_free, check_name, run_name, write_config
+from lorasum.config.suggest import SYNONYMS
 from lorasum.errors import ConfigError
 from lorasum.results.training import TranslatedResult
 from lorasum.system.paths import doc
@@ -34,7 +35,8 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
             f"{source} is not an axolotl or LLaMA-Factory config: it has neither base_model nor model_name_or_path",
             f"{doc('coming-from')} has the keys side by side",
         )
-    left = "".join(f"#   {' '.join(line.split())}\n" for line in found.left)
+    told = tuple(map(_with_the_nearest, found.left))
+    left = "".join(f"#   {' '.join(line.split())}\n" for line in told)
     about = f"# From {source.name} of {found.tool}.\n" + (f"# Without an exact counterpart:\n{left}" if left else "")
     ours = yaml.safe_dump(dict(found.config), sort_keys=False, allow_unicode=True)
     write_config(output, f"{HEAD}\n{about}{ours}")
@@ -42,4 +44,10 @@ def init_from(source: Path, output: Path, name: str | None = None, force: bool =
     missing = () if found.says_where_the_chats_are else (where,)
     file = as_argument(output)
     commands = (f"lorasum config show {file}", f"lorasum prepare {file} --show 3")
-    return TranslatedResult(str(output.absolute()), run, found.tool, found.left, missing, commands)
+    return TranslatedResult(str(output.absolute()), run, found.tool, told, missing, commands)
+
+
+def _with_the_nearest(line: str) -> str:
+    """A line about a key of theirs, with the key of ours that does something of the kind."""
+    nearest = SYNONYMS.get(line.partition(":")[0])
+    return f"{line} (see {nearest})" if nearest and not line.endswith(")") else line
