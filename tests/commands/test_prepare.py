@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lorasum.backends.local.backend import LocalBackend
+from lorasum.commands.plan import plan
 from lorasum.commands.prepare import prepare
+from lorasum.commands.train import plan_training, to_be_spent
 from lorasum.config.data import Columns
 from lorasum.config.schema import Config
 from lorasum.context import RunContext
@@ -29,7 +31,7 @@ from lorasum.ledger.ledger import Ledger
 from lorasum.lifecycle.planning import planned_job
 from lorasum.models.prompt import DEFAULT_TEMPLATE
 from lorasum.models.source import ModelRef, load_tokenizer, look_at_model
-from lorasum.reporting import Silent
+from lorasum.reporting import Reporter, Silent
 from lorasum.shared.requests import fill_template
 from lorasum.system import paths
 
@@ -511,7 +513,7 @@ def test_what_is_odd_about_files_is_told_once(make_config: Callable[..., Config]
     assert sum("semicolons" in warning for warning in report.warnings) == 1
 
 
-def planned(config: Config, report: Recorder | None = None) -> Any:
+def planned(config: Config, report: Reporter | None = None) -> Any:
     return planned_job(config, Ledger(), report or Recorder())
 
 
@@ -580,6 +582,25 @@ def test_a_dataset_made_with_the_redact_flag_is_trained_on(make_config: Callable
         planned(make_config(redact=True, phone_region="DE"))
 
 
+UNKNOWN = "whether the data has changed since it was prepared is not known: "
+
+
+@pytest.mark.parametrize("verb", [plan, plan_training, to_be_spent])
+def test_whoever_looks_before_a_start_hears_once_that_data_is_gone(
+    make_config: Callable[..., Config], verb: Callable[[RunContext], object]
+) -> None:
+    report = Recorder()
+    run(make_config())
+    context = RunContext(make_config(train="nope.jsonl"), LocalBackend, Ledger(), report)
+    verb(context)
+    assert len([one for one in report.warnings if one.startswith(UNKNOWN)]) == 1
+    if verb is to_be_spent:  # `train` looks at all of it again after the question
+        planned(context.config, context.reporter)
+        assert len(report.warnings) == 1
+        planned(context.config, context.reporter)
+        assert len(report.warnings) == 2, "what comes up later is told"
+
+
 def test_files_that_are_gone_and_old_manifests_do_not_stop_training(
     make_config: Callable[..., Config], chats: Path
 ) -> None:
@@ -587,7 +608,7 @@ def test_files_that_are_gone_and_old_manifests_do_not_stop_training(
     (chats / "train.jsonl").unlink()
     report = Recorder()
     assert planned(make_config(), report)
-    assert report.warnings[0].startswith("whether the data has changed since it was prepared is not known: ")
+    assert report.warnings[0].startswith(UNKNOWN)
     manifest = json.loads((dataset / "manifest.json").read_text("utf-8"))
     del manifest["settings"]
     (dataset / "manifest.json").write_text(json.dumps(manifest))
