@@ -355,6 +355,16 @@ def test_without_a_config_what_runs_is_asked_about_and_removed(
     there = account(made=stub_trained)
     sagemaker = there.aws.sagemaker
     there.call("deploy")
+    for lost in ({"AWS_ACCESS_KEY_ID": ""}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}):
+        before = dict(there.environ)
+        there.environ.update(lost)
+        unknown = there.run("status", "--json")
+        assert (unknown.code, _endpoint(unknown)["state"], _endpoint(unknown)["asked"]) == (3, "live", False)
+        assert "run 'tiny' is shown as recorded" in unknown.stderr
+        assert "nobody could be asked whether it still runs, and is billed" in unknown.stderr
+        there.fail("status", "--account", code=5 if "AWS_ENDPOINT_URL" in lost else 2)
+        there.environ.clear()
+        there.environ.update(before)
     there.config.unlink()
     there.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
     key, there.environ["AWS_ACCESS_KEY_ID"] = there.environ["AWS_ACCESS_KEY_ID"], ""

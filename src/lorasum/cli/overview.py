@@ -10,10 +10,11 @@ import typer
 from lorasum.cli.backends import backend, local, recorded
 from lorasum.cli.options import CONFIG, ConfigFile, Json, Overrides, Quiet, Verbose, Yes, refuse_together, settings
 from lorasum.cli.verb import confirm, raise_unread, verb
-from lorasum.errors import LorasumError, OverdueError
+from lorasum.errors import BackendError, LorasumError, OverdueError
 from lorasum.ui import render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from lorasum.backends.base import Backend
@@ -57,17 +58,30 @@ def status(
     chosen = _chosen(run, account)
     ledger, name = Ledger(warn=reporter.warn), run.name if run else None
 
-    def look(warn_on: "Reporter", rebuild_on: "Backend | None" = None) -> "StatusResult":
-        backends = [local(), chosen] if run else recorded(ledger, warn_on)
+    def look(warn_on: "Reporter", rebuild_on: "Backend | None" = None, reach: bool = True) -> "StatusResult":
+        backends = ([local(), chosen] if reach else [local()]) if run else recorded(ledger, warn_on)
         return status(backends, ledger, name, rebuild_on, everything, chosen if account else None)
 
-    shown = look(reporter, chosen if rebuild else None)
+    shown = _asked_or_recorded(look, reporter, chosen if rebuild else None, None if account else name)
     render.show(shown, as_json)
     while watch:
         time.sleep(watch)
         shown = until_answered(lambda: look(Silent()), watch, reporter, for_ever=True)
         render.show_again(shown, as_json)
     _raise_alarms(shown)
+
+
+def _asked_or_recorded(
+    look: "Callable[..., StatusResult]", report: "Reporter", rebuild_on: "Backend | None", run: str | None
+) -> "StatusResult":
+    """What is there; or what is on record of a run, where nobody can be asked about it."""
+    try:
+        return look(report, rebuild_on)
+    except BackendError as error:
+        if rebuild_on or not run:
+            raise
+        report.warn(f"{error.message}: run {run!r} is shown as recorded")
+        return look(report, reach=False)
 
 
 def _chosen(run: "Config | None", account: bool) -> "Backend":
