@@ -65,7 +65,7 @@ class InMemoryBackend:
     def instance_usd_per_hour(self, instance_type: str, kind: Literal["training_job", "endpoint"]) -> float | None:
         return self.price
 
-    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = (), expires: bool = False) -> list[Check]:
         return self.checks
 
     def store_dataset(self, run: str, dataset: Path) -> str:
@@ -154,6 +154,9 @@ class InMemoryBackend:
         self.endpoints[spec.name] = EndpointRef(spec.name, f"url:{spec.name}", spec.artifact, self.load_seconds)
         self.before.get("endpoint_started", lambda: None)()
         return self.endpoints[spec.name]
+
+    def check_expiry(self) -> None:
+        self.before.get("expire_endpoint", lambda: None)()
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
         self._call("expire_endpoint")

@@ -9,12 +9,13 @@ import pytest
 from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
 
 from lorasum.backends.records import EndpointSpec
-from lorasum.commands.deploy import deploy
+from lorasum.commands.deploy import deploy, plan_deploy, to_be_spent
 from lorasum.commands.evaluate import evaluate
 from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
+from lorasum.context import RunContext
 from lorasum.errors import BackendError
 from lorasum.ledger.ledger import Ledger
 from lorasum.ledger.resources import Endpoint
@@ -120,12 +121,37 @@ def test_an_end_that_cannot_be_arranged_is_warned_of_and_not_promised(
 
     backend.before["expire_endpoint"] = refuse
     result = deployed_for("4h")
-    assert (result.ends_itself, recorded(ledger).ends_itself) == (False, False)
+    assert (result.ends_itself, result.max_usd, recorded(ledger).ends_itself) == (False, None, False)
+    assert any(step.endswith("$2.00 an hour, with no end of its own") for step in told.steps)
     assert [w for w in told.warnings if "will NOT end by itself" in w and w.endswith("no role is set. set the role")]
     assert endpoint(backend, ledger).alarm == ""
     clock.let_pass(4.1)
     assert "its time was over at" in endpoint(backend, ledger).alarm
     assert "still runs" in endpoint(backend, ledger).alarm
+
+
+@pytest.mark.parametrize("look", [to_be_spent, plan_deploy])
+def test_that_nothing_ends_an_endpoint_is_told_before_it_is_paid_for(
+    deployed_for: Deploy, make_config: Callable[..., Config], backend: InMemoryBackend, ledger: Ledger,
+    told: RecordingReporter, look: Callable[[RunContext], object],
+) -> None:  # fmt: skip
+    """It said `until 18:40, at most $8.00`, and after the answer that nothing ends it."""
+
+    def refuse() -> None:
+        raise BackendError("no role is set", "set the role")
+
+    deployed_for("4h")
+    teardown(context(make_config(), backend, ledger))
+    run = context(make_config(deploy={"expires_after": "4h"}), backend, ledger, told)
+    said = look(run)
+    assert "at most $8.00" in (said if isinstance(said, str) else told.steps[-1])
+    backend.before["expire_endpoint"] = refuse
+    said = look(run)
+    line = said if isinstance(said, str) else told.steps[-1]
+    assert ("$2.00 an hour, with no end of its own" in line, "at most" in line) == (True, False)
+    [warning] = told.warnings
+    assert warning.startswith("endpoint chats will NOT end by itself at ")
+    assert warning.endswith("no role is set. set the role")
 
 
 def test_an_end_that_cannot_be_taken_away_stays_on_record(

@@ -76,13 +76,14 @@ class Backend(Protocol):
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         """USD an hour of one instance of a type; None if that is unknown, or there are no types."""
 
-    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = (), expires: bool = False) -> list[Check]:
         """Whether jobs and endpoints could start, one check after the other; creates nothing.
 
         Where the first one fails, the backend cannot be used at all.
 
         Args:
             report_to: the trackers that a job's figures go to.
+            expires: whether the endpoint is to end by itself.
 
         Raises:
             OutageError: the backend cannot be reached for now.
@@ -194,6 +195,9 @@ class Backend(Protocol):
                 log's last lines. After this, as after Ctrl-C, `delete_endpoint` removes what there may be of it.
             UnseenError: nobody knows whether it was created.
         """
+
+    def check_expiry(self) -> None:
+        """Raise the BackendError with which `expire_endpoint` would refuse every end, if there is one."""
 
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
         """Have what serves under this name end by itself at `at`, with a time zone, without any lorasum running.

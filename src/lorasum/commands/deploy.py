@@ -38,7 +38,9 @@ class _Plan:
     Attributes:
         job: that made the artifact. Its name is empty if nothing is trained yet.
         several: the adapters to serve, which are known to be whole; none if it is the model of the job alone.
-        end: when it ends by itself.
+        end: when it is to end.
+        ends: when it will end by itself; None if it will not.
+        endless: the warning that it will not do so at `end`; empty if it will, or is to have no end.
         serving: the record of the run's endpoint, if that is in service and is exactly what would be started.
         since: when the endpoint that serves now was started; None if there is none.
     """
@@ -50,6 +52,8 @@ class _Plan:
     end: datetime | None
     serving: Endpoint | None = None
     since: datetime | None = None
+    ends: datetime | None = None
+    endless: str = ""
 
     def placement(self) -> Placement:
         """Where the model is to be served; with a warning of GPUs that would do nothing.
@@ -80,10 +84,15 @@ class _Plan:
             shortens_context=placement.shortens_context,
         )
 
+    def warn_of_no_end(self) -> None:
+        if self.endless:
+            self.run.reporter.warn(self.endless)
+
     def said(self, placement: Placement) -> str:
         """The endpoint in a line: its price, its end, and how it is served."""
         most = expiry.most_instances(self.run.config)
-        until = until_note(self.end, self.since or self.run.ledger.now(), self.usd_per_hour, most)
+        until = until_note(self.ends, self.since or self.run.ledger.now(), self.usd_per_hour, most)
+        until = until or ("with no end of its own" if self.endless else "")
         price = price_note(self.usd_per_hour)
         return f"endpoint {self.run.name}{price}{f', {until}' if until else ''}{placement.note()}"
 
@@ -120,7 +129,9 @@ def deploy(run: RunContext, job: str | None = None, for_one_run: bool = False) -
         seconds=time.monotonic() - began,
         expires_at=row.expires_at,
         ends_itself=row.ends_itself,
-        max_usd=most_usd(row.expires_at, since, row.usd_per_hour, expiry.most_instances(run.config)),
+        max_usd=most_usd(
+            row.expires_at if row.ends_itself else None, since, row.usd_per_hour, expiry.most_instances(run.config)
+        ),
         adapters=tuple(one.run for one in plan.several),
     )
 
@@ -135,7 +146,10 @@ def to_be_spent(run: RunContext, job: str | None = None) -> str:
         return ""
     with run.looking_ahead():
         plan = _look(run, job)
-        return "" if plan.serving else f"start {plan.said(plan.placement())}"
+        if plan.serving:
+            return ""
+        plan.warn_of_no_end()
+        return f"start {plan.said(plan.placement())}"
 
 
 def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
@@ -151,8 +165,10 @@ def plan_deploy(run: RunContext, job: str | None = None) -> DeployPlan:
     chosen = chosen_job(run, job) if is_trained else _not_trained(run)
     several = adapters(run, chosen) if is_trained else ()
     price = known_price(run.backend, "endpoint")
-    plan = _Plan(run, chosen, several, price, expiry.end_of(run, None, None, price))
+    end = expiry.end_of(run, None, None, price)
+    plan = _Plan(run, chosen, several, price, end, None, None, *expiry.foreseen(run, end, None))
     placement = plan.placement()
+    plan.warn_of_no_end()
     run.reporter.step(f"would start {plan.said(placement)}; nothing was started")
     requests = run.backend.endpoint_requests(plan.spec(placement))
     return DeployPlan(run.name, run.name, chosen.artifact, requests, price)
@@ -216,7 +232,9 @@ def _look(run: RunContext, job: str | None) -> _Plan:
     if state.status in ("in_service", "creating"):
         since = state.created or (datetime.fromisoformat(serving.created_at) if serving else None)
     price = run.backend.usd_per_hour("endpoint")
-    return _Plan(run, chosen, several, price, expiry.end_of(run, row, since, price), serving, since)
+    end = expiry.end_of(run, row, since, price)
+    there = row if state.status != "absent" else None
+    return _Plan(run, chosen, several, price, end, serving, since, *expiry.foreseen(run, end, there))
 
 
 def _settings(config: Config) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from lorasum.backends.records import Check
 from lorasum.context import RunContext
 from lorasum.errors import HubOutageError, ModelError
+from lorasum.lifecycle import expiry
 from lorasum.lifecycle.estimate import Estimate, checks, estimate_of
 from lorasum.lifecycle.limits import job_limit, job_most_usd, stopped_after
 from lorasum.lifecycle.placement import Placement, before_training, warn_of
@@ -27,7 +28,7 @@ def plan(run: RunContext) -> PlanResult:
     prepared = run.ledger.latest_dataset(run.name)
     job = planned_job(run.config, run.ledger, run.reporter) if prepared else example_job(run.config)
     estimate = estimate_of(job, run.reporter) if prepared else Estimate(job, None, _UNPREPARED)
-    found = list(run.backend.preflight(run.config.training.report_to))
+    found = list(run.backend.preflight(run.config.training.report_to, expiry.is_wanted(run.config)))
     reachable = all(check.ok for check in found[:1])
     placement = before_training(job.placement, job.spec.model, estimate.needs) if prepared else job.placement
     found += _job_checks(estimate, bool(prepared)) + _endpoint_checks(placement, run.reporter) + _packs_checks(job)

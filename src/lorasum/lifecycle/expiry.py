@@ -6,7 +6,7 @@ from typing import Final
 
 from lorasum.config.schema import Config, DeployConfig
 from lorasum.context import RunContext
-from lorasum.errors import BackendError, LorasumError
+from lorasum.errors import BackendError, LorasumError, OutageError
 from lorasum.formatting import clock
 from lorasum.ledger.resources import Dataset, Endpoint, Resource, Unreadable
 from lorasum.lifecycle.limits import endpoint_end
@@ -39,6 +39,12 @@ def end_of(
         )
     ends = [end for end in (limit, _asked_for(config.deploy, before, now)) if end]
     return min(ends, default=None)
+
+
+def is_wanted(config: Config) -> bool:
+    """Whether a config asks for an end of its endpoint."""
+    limits = config.limits
+    return config.deploy.expires_after not in (None, "never") or (limits.max_hours, limits.max_usd) != (None, None)
 
 
 def most_instances(config: Config) -> int:
@@ -78,15 +84,39 @@ def arrange(held: HeldRun, row: Endpoint, end: datetime | None, before: Endpoint
     except BackendError as error:
         if end is None:
             raise
-        now = held.ledger.now()
-        at, why = clock(end, now), f"{error.message}. {error.hint}"
-        if before and before.ends_itself and before.expires_at and before.expires_at > now:
-            still = clock(before.expires_at, now)
-            held.reporter.warn(f"endpoint {row.name} still ends by itself at {still}, and not at {at}: {why}")
-            return replace(row, expires_at=before.expires_at, ends_itself=True)
-        held.reporter.warn(f"endpoint {row.name} will NOT end by itself at {at}: {why}")
-        return replace(row, expires_at=end, ends_itself=False)
+        still, warning = _refused(row.name, end, before, held.ledger.now(), error)
+        held.reporter.warn(warning)
+        return replace(row, expires_at=still or end, ends_itself=still is not None)
     return replace(row, expires_at=end, ends_itself=end is not None)
+
+
+def foreseen(run: RunContext, end: datetime | None, before: Endpoint | None) -> tuple[datetime | None, str]:
+    """When an endpoint would end by itself, and the warning that `arrange` would give; None: nothing would end it.
+
+    Args:
+        end: when it is to end.
+        before: as of `arrange`.
+    """
+    try:
+        if end:
+            run.backend.check_expiry()
+    except OutageError:
+        return end, ""  # nobody knows: `arrange` will tell
+    except BackendError as error:
+        assert end, "only an end is asked about"  # noqa: S101
+        return _refused(run.name, end, before, run.ledger.now(), error)
+    return end, ""
+
+
+def _refused(
+    name: str, end: datetime, before: Endpoint | None, now: datetime, error: BackendError
+) -> tuple[datetime | None, str]:
+    """When an endpoint still ends by itself, where `end` cannot be arranged, and the warning that says so."""
+    at, why = clock(end, now), f"{error.message}. {error.hint}"
+    if before and before.ends_itself and before.expires_at and before.expires_at > now:
+        still = clock(before.expires_at, now)
+        return before.expires_at, f"endpoint {name} still ends by itself at {still}, and not at {at}: {why}"
+    return None, f"endpoint {name} will NOT end by itself at {at}: {why}"
 
 
 def extend(held: HeldRun, row: Endpoint, end: datetime | None) -> Endpoint:

@@ -44,7 +44,7 @@ class DeployResult:
     ends_itself: bool = False
     """Whether it is then deleted although no lorasum runs."""
     max_usd: float | None = None
-    """What it costs at most from its start until then; None if it has no end, or its price is unknown."""
+    """What it costs at most from its start until then; None if it does not end itself, or its price is unknown."""
     adapters: tuple[str, ...] = ()
     """The runs whose adapters requests can name, this run first; empty if the endpoint serves one model."""
 

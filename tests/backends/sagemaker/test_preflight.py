@@ -39,6 +39,13 @@ def test_all_that_is_wrong_is_told_at_once_with_its_fix(account: StandIn) -> Non
     assert "request-service-quota-increase" in found["quota of the training job"].fix
 
 
+def test_an_end_that_nothing_would_carry_out_is_told(account: StandIn) -> None:
+    found = aws_backend.backend(account, role="Trainer").preflight(expires=True)[-1]
+    assert (found.what, found.ok, found.stops_training) == ("role that ends endpoints", False, False)
+    assert found.found.startswith("the endpoint will NOT end by itself: no role is set")
+    assert "set sagemaker.scheduler_role" in found.fix
+
+
 def test_the_quota_is_asked_for_what_a_start_takes(account: StandIn) -> None:
     account.sagemaker.quotas = {"ml.g5.2xlarge for training job usage": 3, "ml.g5.4xlarge for endpoint usage": 1}
     found = checks(account, instance_count=4, max_instances=4)

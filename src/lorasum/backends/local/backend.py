@@ -40,7 +40,7 @@ class LocalBackend(Jobs, Endpoints):
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         return None
 
-    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
+    def preflight(self, report_to: Sequence[str] = (), expires: bool = False) -> list[Check]:
         serving = replace(check_packages("serving", endpoints.NEEDS), stops_training=False)
         trackers = [check_packages(name, [name], f"pip install {name}") for name in report_to]
         return [check_packages("training", jobs.NEEDS), serving, *trackers]

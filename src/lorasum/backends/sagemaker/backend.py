@@ -58,8 +58,8 @@ class SageMakerBackend(Jobs, Endpoints):
     def instance_usd_per_hour(self, instance_type: str, kind: ResourceKind) -> float | None:
         return usd_per_hour(self._session, instance_type, "Hosting" if kind == "endpoint" else "Training")
 
-    def preflight(self, report_to: Sequence[str] = ()) -> list[Check]:
-        return preflight.checks(self._session)
+    def preflight(self, report_to: Sequence[str] = (), expires: bool = False) -> list[Check]:
+        return preflight.checks(self._session, expires)
 
     def log_lines(self, kind: ResourceKind, run: str, name: str, follow: bool) -> Iterator[str]:
         if kind == "training_job":

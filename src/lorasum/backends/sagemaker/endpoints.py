@@ -88,6 +88,9 @@ class Endpoints:
             return EndpointRef(spec.name, ended.endpoint_arn, spec.artifact, seconds)
         raise self._did_not_start(spec, ended, is_new=described is None)
 
+    def check_expiry(self) -> None:
+        _ = self._session.scheduler_role_arn
+
     def expire_endpoint(self, run: str, name: str, at: datetime | None) -> None:
         """Have the endpoint, with the configuration and the model that it has now, go at `at`; None: no more."""
         described = describe(self._session, name) if at else None

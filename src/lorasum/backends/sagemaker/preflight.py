@@ -8,11 +8,15 @@ from lorasum.backends.sagemaker.images import inference_image, training_image
 from lorasum.backends.sagemaker.quotas import InstanceUse, check_quotas
 from lorasum.backends.sagemaker.schedules import NOT_CHECKED
 from lorasum.backends.sagemaker.session import Session
-from lorasum.errors import LorasumError, OutageError
+from lorasum.errors import BackendError, LorasumError, OutageError
 
 
-def checks(session: Session) -> list[Check]:
-    """Credentials first; where they fail, or AWS cannot be reached, there is nothing more to ask."""
+def checks(session: Session, expires: bool = False) -> list[Check]:
+    """Credentials first; where they fail, or AWS cannot be reached, there is nothing more to ask.
+
+    Args:
+        expires: whether the endpoint is to end by itself.
+    """
     config = session.config
     first = _checked("credentials", lambda: f"account {session.account}, {session.region}")
     if not first.ok:
@@ -28,8 +32,8 @@ def checks(session: Session) -> list[Check]:
         "quota of the endpoint": lambda: _quota(session, config.endpoint_instance_types, "endpoint"),
         "inference image": lambda: inference_image(config, session.region),
     }
-    if config.scheduler_role:
-        for_endpoint["role that ends endpoints"] = lambda: f"{session.scheduler_role_arn}; {NOT_CHECKED}"
+    if config.scheduler_role or expires:
+        for_endpoint["role that ends endpoints"] = lambda: _ending(session)
     return [
         first,
         *(_checked(what, find) for what, find in for_training.items()),
@@ -42,6 +46,15 @@ def _checked(what: str, find: Callable[[], str]) -> Check:
         return Check(what, True, find())
     except LorasumError as error:
         return Check(what, False, error.message, error.hint, unknown=isinstance(error, OutageError))
+
+
+def _ending(session: Session) -> str:
+    try:
+        return f"{session.scheduler_role_arn}; {NOT_CHECKED}"
+    except OutageError:
+        raise
+    except BackendError as error:
+        raise BackendError(f"the endpoint will NOT end by itself: {error.message}", error.hint) from error
 
 
 def _quota(session: Session, instance_types: Sequence[str], use: InstanceUse, wanted: int = 1) -> str:
