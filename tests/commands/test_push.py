@@ -174,11 +174,18 @@ def test_a_damaged_artifact_is_not_pushed(trained: RunContext, hub: Hub, backend
     assert hub.private == {}
 
 
-def test_a_model_that_gguf_has_no_place_for_leaves_no_file(trained: RunContext, tmp_path: Path) -> None:
+def test_a_model_that_gguf_has_no_place_for_leaves_no_file(
+    trained: RunContext, backend: InMemoryBackend, tmp_path: Path
+) -> None:
     file = tmp_path / "m.gguf"
+    assert not train(trained).gguf, "so no next step names it"
     with pytest.raises(ModelError, match="a model of type bloom cannot be written as GGUF"):
         export(trained, file)
     assert not file.exists()
+    assert "fetch_artifact" not in backend.calls, "gigabytes are copied for what can be written"
+    config = Path(train(trained).artifact or "") / "config.json"
+    config.write_text('{"model_type": "llama"}')
+    assert train(trained).gguf
     file.write_text("mine")
     with pytest.raises(LorasumError, match="is there already"):
         export(trained, file)

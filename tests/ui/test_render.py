@@ -792,7 +792,11 @@ def test_a_job_that_had_completed_is_not_said_to_train(
         (PLAN, ["lorasum train {}"]),
         (replace(PLAN, prepared=False), ["lorasum prepare {}"]),
         (replace(PLAN, checks=(Check("memory", False, "too little"),)), []),
-        (TRAINED, ["lorasum deploy {}", "lorasum export {} --gguf model.gguf && llama-server -m model.gguf"]),
+        (TRAINED, ["lorasum deploy {}"]),
+        (
+            replace(TRAINED, gguf=True),
+            ["lorasum deploy {}", "lorasum export {} --gguf model.gguf && llama-server -m model.gguf"],
+        ),
         (replace(TRAINED, not_merged="no room"), ["lorasum deploy {} --set deploy.serve=adapter"]),
         (replace(TRAINED, not_merged=MERGE_LEFT_OUT), ["lorasum deploy {}"]),
         (STARTED, []),

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from lorasum.backends.records import JobRef
 from lorasum.context import RunContext
 from lorasum.errors import LorasumError
-from lorasum.lifecycle.artifacts import artifact_folder
+from lorasum.lifecycle.artifacts import artifact_folder, check_artifact
 from lorasum.lifecycle.lookup import chosen_job
+from lorasum.models.gguf_architecture import architecture_of
 from lorasum.models.gguf_export import export_gguf
 from lorasum.results.sharing import ExportResult
 from lorasum.system.files import writing
@@ -26,6 +28,10 @@ def export(run: RunContext, gguf: Path, job: str | None = None, force: bool = Fa
     if gguf.exists() and not force:
         raise LorasumError(f"{gguf} is there already", "name another file, or say --force")
     chosen = chosen_job(run, job, merged=True)
+    reference = JobRef(chosen.name, chosen.location)
+    check_artifact(run.backend, reference)
+    if config := run.backend.artifact_file(reference, "config.json"):  # before gigabytes are copied here
+        architecture_of(config)
     folder = artifact_folder(run.backend, chosen)
     run.reporter.step(f"writing {gguf}")
     with writing(gguf):

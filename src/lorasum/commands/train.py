@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from lorasum.backends.records import JobState
+from lorasum.backends.records import JobRef, JobState
 from lorasum.context import RunContext
-from lorasum.errors import BackendError, InterruptedRunError
+from lorasum.errors import BackendError, InterruptedRunError, ModelError
 from lorasum.ledger.resources import NO_FIGURES, TrainingJob
 from lorasum.lifecycle import jobs
 from lorasum.lifecycle.costs import known_price
@@ -18,6 +18,7 @@ from lorasum.lifecycle.planning import PlannedJob, example_job, planned_job
 from lorasum.lifecycle.quote import Quote, quote
 from lorasum.lifecycle.teardowns import TeardownWatch
 from lorasum.lifecycle.training_time import measured_speed
+from lorasum.models.gguf_architecture import architecture_of
 from lorasum.results.training import TrainPlan, TrainResult
 from lorasum.shared.events import MERGE_LEFT_OUT, DoneEvent, Event, StepEvent
 from lorasum.system import paths
@@ -175,7 +176,17 @@ def _result(run: RunContext, started: StartedJob, began: float) -> TrainResult:
         generation_seconds=figures.generation_seconds if told else None,
         not_merged=figures.not_merged,
         changed=started.changed,
+        gguf=row.state == "done" and not figures.not_merged and _is_for_gguf(run, started.ref),
     )
+
+
+def _is_for_gguf(run: RunContext, job: JobRef) -> bool:
+    """Whether `export` writes models such as the one that the job has left."""
+    try:
+        config = run.backend.artifact_file(job, "config.json")
+        return config is not None and bool(architecture_of(config))
+    except (BackendError, ModelError):
+        return False
 
 
 def _tell_of_no_merge(run: RunContext, started: StartedJob, why: str) -> None:

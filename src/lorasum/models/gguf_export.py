@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lorasum.errors import ModelError
+from lorasum.models.gguf_architecture import CONVERTER, architecture_of
 from lorasum.shared.names import RECORD_FILE
 from lorasum.shared.records import ArtifactRecord, from_json
 from lorasum.system.files import USER_FILE_MODE, new_file
@@ -21,9 +22,6 @@ from lorasum.system.files import USER_FILE_MODE, new_file
 if TYPE_CHECKING:
     import torch
 
-ARCHITECTURES: Final[Mapping[str, str]] = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-"""GGUF's name of an architecture, by transformers' model_type."""
-_CONVERTER = "llama.cpp's convert_hf_to_gguf.py takes the artifact's folder, which is a plain transformers model"
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -57,8 +55,8 @@ def export_gguf(model: Path, file: Path, name: str) -> Exported:
             raise ModelError(f"writing a GGUF file needs {library}", "pip install 'lorasum[local]'")
     from gguf import GGUFWriter
 
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    architecture = _architecture(config)
+    stored = (model / "config.json").read_bytes()
+    config, architecture = json.loads(stored), architecture_of(stored)
     vocabulary = _Vocabulary.of(model, config)
     with new_file(file, "wb", USER_FILE_MODE) as target:
         writer = GGUFWriter(target.name, architecture)
@@ -77,30 +75,6 @@ def export_gguf(model: Path, file: Path, name: str) -> Exported:
             writer.write_tensor_data(tensor.read())
         writer.close()
     return Exported(architecture, len(tensors))
-
-
-def _architecture(config: Mapping[str, Any]) -> str:
-    """GGUF's name of the model's architecture.
-
-    Raises:
-        ModelError: it is not one of those that are written right.
-    """
-    kind = str(config.get("model_type"))
-    if kind not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"a model of type {kind} cannot be written as GGUF here, only {known}", _CONVERTER)
-    scaling = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
-    biased = config.get("attention_bias") or config.get("mlp_bias")
-    sliding = config.get("sliding_window") if config.get("use_sliding_window", kind == "mistral") else None
-    for there, what in (
-        (scaling != "default", f"stretched positions ({scaling})"),
-        (biased, "biases in its layers"),
-        (sliding, f"a sliding window of {sliding} tokens"),
-        (config.get("quantization_config"), "quantized weights"),
-    ):
-        if there:
-            raise ModelError(f"this model has {what}, which is not written as GGUF here", _CONVERTER)
-    return ARCHITECTURES[kind]
 
 
 def _add_settings(writer: Any, config: Mapping[str, Any], name: str) -> None:
@@ -145,7 +119,7 @@ class _Vocabulary:
         """
         path = model / "tokenizer.json"
         if not path.is_file():
-            raise ModelError("the model has no tokenizer.json, which is what is written as GGUF here", _CONVERTER)
+            raise ModelError("the model has no tokenizer.json, which is what is written as GGUF here", CONVERTER)
         stored = json.loads(path.read_text(encoding="utf-8"))
         split = _split(stored)
         added = {one["id"]: one for one in stored["added_tokens"]}
@@ -199,7 +173,7 @@ def _split(stored: Mapping[str, Any]) -> str:
         name = _SPLITS.get(steps[0].get("pattern", {}).get("Regex", ""))
         if name:
             return name
-    raise ModelError("this model's tokenizer is of a kind that is not written as GGUF here", _CONVERTER)
+    raise ModelError("this model's tokenizer is of a kind that is not written as GGUF here", CONVERTER)
 
 
 def _adds(stored: Mapping[str, Any], token: str | None) -> bool:
@@ -284,7 +258,7 @@ def _tensors(model: Path, config: Mapping[str, Any], architecture: str) -> Itera
                 title = names.get_name(key, try_suffixes=(".weight", ".bias"))
                 described = opened.get_slice(key)
                 if title is None or described.get_dtype() not in types:
-                    raise ModelError(f"GGUF has no place for {key} of type {described.get_dtype()}", _CONVERTER)
+                    raise ModelError(f"GGUF has no place for {key} of type {described.get_dtype()}", CONVERTER)
                 shape = tuple(described.get_shape())
                 turned = heads.get(key.split(".")[-2], 0) if architecture == "llama" else 0
                 stored_as = "float32" if len(shape) == 1 else types[described.get_dtype()]

@@ -105,6 +105,7 @@ class TrainResult:
         generation_seconds: what generating summaries for the score took. `job_seconds` has it, `tokens_per_second` not.
         not_merged: why the artifact has the adapter alone, for `deploy.serve: adapter`; empty if it has a merged model.
         changed: what was different when the job was made, such as the container scripts; `--again` makes another one.
+        gguf: whether it has a merged model of a type that `export` writes.
     """
 
     run: str
@@ -126,6 +127,7 @@ class TrainResult:
     generation_seconds: float | None
     not_merged: str = ""
     changed: tuple[str, ...] = ()
+    gguf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,26 +258,23 @@ TrialState = Literal["waiting", "live", "done", "stopped", "failed", "left_out"]
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """A trial of a sweep.
-
-    Attributes:
-        run: the name of its run.
-        values: of the swept keys.
-        value: its result by the sweep's metric, the last one seen if it was stopped; None before there is one.
-        evaluations: how many it had before its last step.
-        usd: what it has cost; None if that is unknown.
-        reason: why it failed, was stopped or left out.
-        job: its training job; None before there is one.
-    """
+    """A trial of a sweep."""
 
     run: str
+    """The name of its run."""
     values: Mapping[str, bool | int | float | str]
+    """Of the swept keys."""
     state: TrialState
     value: float | None
+    """Its result by the sweep's metric, the last one seen if it was stopped; None before there is one."""
     evaluations: int
+    """How many it had before its last step."""
     usd: float | None
+    """What it has cost; None if that is unknown."""
     reason: str = ""
+    """Why it failed, was stopped or left out."""
     job: str | None = None
+    """Its training job; None before there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,10 @@ class Given:
             case PlanResult(checks=checks, prepared=prepared):
                 stopped = any(check.stops_training and not check.ok for check in checks)
                 return [] if stopped else [self.command("train" if prepared else "prepare")]
-            case TrainResult(state="done", not_merged=why):
+            case TrainResult(state="done", not_merged=why, gguf=gguf):
                 export = self.command("export", "--gguf", "model.gguf")
                 alone = ("--set", "deploy.serve=adapter") if why not in ("", MERGE_LEFT_OUT) else ()
-                return [self.command("deploy", *alone), *([] if why else [f"{export} && llama-server -m model.gguf"])]
+                return [self.command("deploy", *alone), *([f"{export} && llama-server -m model.gguf"] if gguf else [])]
             case DeployResult() | RunResult(teardown=None):
                 return [self.command("predict", "--sample"), self.command("teardown")]
         return []
