@@ -9,6 +9,7 @@ from memory_backend import Clock, InMemoryBackend, RecordingReporter, context
 
 from lorasum.commands.clean import clean, plan_clean
 from lorasum.commands.deploy import deploy
+from lorasum.commands.status import status
 from lorasum.commands.teardown import teardown
 from lorasum.commands.train import train
 from lorasum.config.schema import Config
@@ -19,6 +20,7 @@ from lorasum.lifecycle.teardowns import note_teardown
 from lorasum.lock import hold
 from lorasum.reporting import Silent
 from lorasum.system import paths
+from lorasum.ui import render
 
 
 def names(ledger: Ledger, backend: InMemoryBackend, days: float) -> list[str]:
@@ -76,6 +78,29 @@ def test_a_cleaned_run_leaves_nothing_on_disk_and_is_on_record_as_gone(
     assert [row.state for row in ledger.rows(Dataset, "chats")] == ["gone"]
     with pytest.raises(LorasumError, match="there is no run 'chats'"):
         plan_clean(ledger, backend, ["chats"])
+
+
+def test_what_a_cleaned_run_has_in_s3_is_told_and_stays_on_record(
+    config: Config, ledger: Ledger, told: RecordingReporter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its dataset was called gone, while S3 had it and billed it."""
+    machine, cloud = InMemoryBackend(), InMemoryBackend("sagemaker")
+    for row in ledger.rows(Dataset, "chats"):
+        ledger.note(replace(row, backend="sagemaker"))
+    run = context(config, cloud, ledger)
+    job = train(run).job
+    clean(ledger, machine, told, plan_clean(ledger, machine, ["chats"]))
+    assert "files of run 'chats' stay in S3 and are billed by the month" in told.steps[-1]
+    [dataset] = ledger.rows(Dataset, "chats")
+    assert dataset.state == "done"
+    assert ledger.latest_dataset("chats") is None
+    render.show(status([machine], ledger))
+    assert f"{dataset.name} done: no longer on this disk, and still in S3" in capsys.readouterr().out
+    teardown(run, data=True, artifacts=True)
+    assert {row.state for row in ledger.resources("chats")} == {"gone"}, job
+    paths.run_dir("chats").mkdir(parents=True, exist_ok=True)
+    clean(ledger, machine, told, plan_clean(ledger, machine, ["chats"]))
+    assert len([step for step in told.steps if "S3" in step]) == 1
 
 
 def test_a_run_that_somebody_works_on_is_left(config: Config, backend: InMemoryBackend, ledger: Ledger) -> None:

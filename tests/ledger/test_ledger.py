@@ -73,13 +73,19 @@ def test_a_note_leaves_the_time_of_the_last_change(ledger: Ledger) -> None:
         ledger.note(replace(row, name="k"))
 
 
-def test_the_latest_dataset_is_the_one_that_was_prepared_last(ledger: Ledger) -> None:
-    made = [Dataset(run="a", name=name, backend="local", path=name) for name in ("first", "second", "third")]
+def test_the_latest_dataset_is_the_one_that_was_prepared_last(ledger: Ledger, tmp_path: Path) -> None:
+    made = [
+        Dataset(run="a", name=name, backend="local", path=str(tmp_path / name)) for name in ("first", "second", "third")
+    ]
+    for row in made:
+        Path(row.path).mkdir()
     done = [ledger.save(replace(ledger.intend(row), state="done")) for row in made[:2]]
     first = ledger.save(done[0])
     ledger.intend(made[2])
     assert ledger.latest_dataset("a") == first
     assert ledger.latest_dataset("b") is None
+    Path(first.path).rmdir()
+    assert ledger.latest_dataset("a") is None, "an older one is not what was prepared"
 
 
 def test_a_resource_without_a_record_cannot_be_changed(ledger: Ledger) -> None:

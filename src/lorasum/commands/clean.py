@@ -9,7 +9,7 @@ from pathlib import Path
 from lorasum.backends.base import Backend
 from lorasum.errors import LorasumError
 from lorasum.ledger.ledger import Ledger
-from lorasum.ledger.resources import Dataset, Endpoint, Resource
+from lorasum.ledger.resources import BatchJob, Dataset, Endpoint, Resource, TrainingJob
 from lorasum.lifecycle.teardowns import MARK
 from lorasum.lock import RunBusyError, hold
 from lorasum.reporting import Reporter
@@ -86,12 +86,32 @@ def _clean_run(one: CleanFolder, ledger: Ledger, backend: Backend, report: Repor
         if _is_live(one.name, ledger, backend):
             raise RunBusyError(f"run {one.name!r} has something running")
         for row in ledger.resources(one.name):
-            if row.state != "gone" and (isinstance(row, Dataset) or row.backend == backend.name):
+            if row.state != "gone" and row.backend == backend.name:
                 ledger.save(replace(row, state="gone", reason="cleaned"))
+            elif row.state != "gone" and isinstance(row, Dataset):
+                ledger.note(replace(row, reason="no longer on this disk, and still in S3"))
         for path in Path(one.location).iterdir():
             if path.name != "lock":  # it is held
                 _delete(path)
+        _tell_of_what_stays(one.name, ledger, backend, report)
     _delete(Path(one.location))
+
+
+def _tell_of_what_stays(name: str, ledger: Ledger, backend: Backend, report: Reporter) -> None:
+    """Say that files of the run are billed elsewhere, as far as the records tell: nobody is asked."""
+    there = {
+        row.account_and_region for row in ledger.resources(name) if row.state != "gone" and _is_elsewhere(row, backend)
+    }
+    if there:
+        places = f" ({'; '.join(sorted(filter(None, there)))})" if any(there) else ""
+        report.step(
+            f"files of run {name!r} stay in S3{places} and are billed by the month: "
+            "`lorasum teardown --data --artifacts` with its config deletes them"
+        )
+
+
+def _is_elsewhere(row: Resource, backend: Backend) -> bool:
+    return row.backend != backend.name and isinstance(row, Dataset | TrainingJob | BatchJob)
 
 
 def _clean_model(one: CleanFolder, ledger: Ledger, backend: Backend) -> None:

@@ -126,9 +126,9 @@ class Ledger:
         return next((row for row in self._read(kind=kind.kind, run=run, name=name) if isinstance(row, kind)), None)
 
     def latest_dataset(self, run: str) -> Dataset | None:
-        """The run's dataset that was prepared last."""
+        """The run's dataset that was prepared last; None if it is no longer on this disk."""
         rows = [row for row in self.rows(Dataset, run) if row.state == "done"]
-        return rows[-1] if rows else None
+        return rows[-1] if rows and Path(rows[-1].path).is_dir() else None
 
     def _read(self, **columns: str | None) -> list[Resource]:
         """The rows whose columns have these values (any value, if None), oldest change first."""

@@ -56,7 +56,7 @@ def _reasons(resources: Sequence[ResourceStatus]) -> list[Marked]:
     return [
         Marked(Text("  "), f"{one.name} {one.state}: {shorten(one.reason, _REASON)}")
         for one in resources
-        if one.state in ("unreadable", "gone", "failed", "stopped") and one.reason
+        if one.reason and (one.kind == "dataset" or one.state in ("unreadable", "gone", "failed", "stopped"))
     ]
 
 
