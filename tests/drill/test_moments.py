@@ -37,7 +37,7 @@ OTHERS = {
 }
 """Commands that start nothing."""
 ENDLESS = {"status --watch": ["status", "--watch", "1"], "logs --follow": ["logs", "--endpoint", "--follow"]}
-TOLD = "until `lorasum teardown` removes it"
+TOLD = "until `lorasum teardown "
 
 
 here = local_world()

@@ -121,7 +121,7 @@ def test_a_login_that_expires_names_what_may_run(
     assert ended.code == 2
     [warning] = [line for line in ended.stderr.splitlines() if "may be running" in line]
     assert warning.startswith(f"warning: {what}")
-    assert "billed, until `lorasum teardown` removes it" in warning
+    assert f"billed, until `lorasum teardown {there.config}` removes it" in warning
     assert "log in again" in ended.stderr.splitlines()[-1]
     there.aws.faults = []
     there.call(verb)

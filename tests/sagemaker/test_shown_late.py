@@ -130,7 +130,9 @@ def test_a_signal_ends_a_command_also_where_nothing_is_shown(there: Account, sig
     """It exited with 5, as after an outage, so that a script would have tried again."""
     ended = signalled("CreateEndpoint", "deploy", number=signal.SIGTERM)
     assert ended.interrupted(), ended.stderr
-    assert "endpoint tiny may be running, and billed, until `lorasum teardown` removes it" in ended.stderr
+    assert (
+        f"endpoint tiny may be running, and billed, until `lorasum teardown {there.config}` removes it" in ended.stderr
+    )
     assert there.run("status").code == 3
 
 
@@ -139,7 +141,10 @@ def test_a_signal_ends_an_evaluation_whose_endpoint_is_not_shown(there: Account,
     there.call("deploy")
     ended = signalled("CreateEndpoint", "evaluate", "--base", number=signal.SIGTERM)
     assert ended.interrupted(), ended.stderr
-    assert "endpoint tiny--base may be running, and billed, until `lorasum teardown` removes it" in ended.stderr
+    assert (
+        f"endpoint tiny--base may be running, and billed, until `lorasum teardown {there.config}` removes it"
+        in ended.stderr
+    )
 
 
 def test_ctrl_c_tells_of_a_job_that_is_not_shown(there: Account, signalled: Signalled) -> None:
@@ -158,7 +163,9 @@ def test_an_endpoint_that_is_not_shown_stays_on_record(there: Account) -> None:
     said = there.run("deploy")
     assert said.code == 5
     assert "was asked to create endpoint tiny, and does not show it" in said.stderr
-    assert "endpoint tiny may be running, and billed, until `lorasum teardown` removes it" in said.stderr
+    assert (
+        f"endpoint tiny may be running, and billed, until `lorasum teardown {there.config}` removes it" in said.stderr
+    )
     assert there.run("status").code == 3, "the error's hint"
     let_appear(there)
     assert there.run("status").code == 3
