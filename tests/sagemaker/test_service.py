@@ -396,7 +396,8 @@ def test_deploy_asks_before_money_is_spent_unless_told_yes(account: Callable[...
     os.write(terminal, b"n\nn\n")
     refused = there.run("deploy", "--for", "4h", terminal=os.ttyname(user))
     assert (refused.code, refused.stdout) == (1, ""), refused.stderr
-    assert "start endpoint tiny, $2.50 an hour, until " in refused.stderr
+    assert "warning: endpoint tiny will NOT end by itself" in refused.stderr, "no role is set that could delete it"
+    assert "start endpoint tiny, $2.50 an hour, with no end of its own\n" in refused.stderr
     assert there.aws.sagemaker.endpoints == {}
     told = there.run("deploy", "--yes", terminal=os.ttyname(user))
     assert told.code == 0, told.stderr
