@@ -13,6 +13,7 @@ from lorasum.commands.init import InitOptions, init, write_example
 from lorasum.config.backend_names import BackendName
 from lorasum.config.data import Columns
 from lorasum.config.loader import load_config
+from lorasum.config.new_file import run_name
 from lorasum.config.schema import Config
 from lorasum.data.look import NoColumnsError
 from lorasum.errors import DataError, LorasumError, ModelError
@@ -365,6 +366,30 @@ def test_each_example_is_written_whole_and_loads(name: str) -> None:
     assert all(Path(file).is_file() for file in result.files)
     with pytest.raises(LorasumError, match="is there already"):
         write_example(name, None)
+
+
+def test_examples_share_their_chats_but_replace_no_others() -> None:
+    write_example("quickstart", None)
+    assert Path(write_example("sagemaker", None).files[0]).name == "sagemaker.yaml"
+    chats = Path("chats/test.jsonl")
+    chats.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(LorasumError, match=r"test\.jsonl is there already"):
+        write_example("sagemaker", Path("other.yaml"))
+    assert (chats.read_text(encoding="utf-8"), Path("other.yaml").exists()) == ("{}\n", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Über Lauf", "uber-lauf"),
+        ("tickets für Lena.csv", "tickets-fur-lena"),
+        ("Größe_Ærø", "grosse-aero"),
+        ("chats-2.jsonl", "chats-2"),
+        ("чаты", "chats"),
+    ],
+)
+def test_names_keep_the_letters_under_their_marks(text: str, name: str) -> None:
+    assert run_name(text) == name
 
 
 def test_an_example_that_is_not_there_names_those_that_are() -> None:

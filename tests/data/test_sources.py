@@ -253,6 +253,10 @@ def test_a_folder_a_pattern_and_a_list_are_several_files(tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file of a known type"):
         found(f"{tmp_path}/empty")
+    (tmp_path / "empty/WhatsApp Chat.txt").write_text("01.02.24, 10:00 - Ana: hi\n", encoding="utf-8")
+    with pytest.raises(DataError, match="holds no file of a known type") as error:
+        found(f"{tmp_path}/empty")
+    assert "exported chats" in error.value.hint
 
 
 def test_a_fraction_takes_the_same_dialogues_in_any_order(tmp_path: Path) -> None:

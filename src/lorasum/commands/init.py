@@ -106,8 +106,9 @@ def write_example(name: str, output: Path | None, force: bool = False) -> Exampl
     )
     copies = {output.parent / "chats" / chat.name: chat.read_bytes() for chat in chats}
     files = (output, *copies)
-    for path in files:
-        check_is_free(path, force)
+    check_is_free(output, force)
+    for path, content in copies.items():
+        check_is_free(path, force or (path.is_file() and path.read_bytes() == content))
     write_config(output, text)
     for path, content in copies.items():
         write_new(path, content)

@@ -3,12 +3,15 @@
 import json
 import re
 import shlex
+import unicodedata
 from pathlib import Path
 
 from lorasum.config.draft import SCHEMA
 from lorasum.config.schema import Config
 from lorasum.errors import LorasumError
 from lorasum.system.files import USER_FILE_MODE, make_folder, write_file, writing
+
+_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d"})  # NFKD leaves them whole
 
 
 def check_is_free(path: Path, force: bool) -> None:
@@ -50,7 +53,9 @@ def write_config(path: Path, text: str) -> None:
 
 def run_name(text: str) -> str:
     """A run's name for a file's or folder's."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.split(".")[0].lower())
+    letters = unicodedata.normalize("NFKD", text.split(".")[0].lower().translate(_LETTERS))
+    plain = "".join(one for one in letters if not unicodedata.combining(one))
+    plain = re.sub(r"[^a-z0-9]+", "-", plain)
     return plain[:32].strip("-") or "chats"
 
 

@@ -195,7 +195,10 @@ def _use(folder: Path, split: Split) -> str:
     likely = [*of_split(splits, split), *(name for name in folders if splits[name] is None)]
     if likely:
         return f"name one of its folders, such as {folder / likely[0]}"
-    return f"name what to read in data.{split}" if folders else f"use {known_types()}"
+    if folders:
+        return f"name what to read in data.{split}"
+    chats = any(path.suffix.lower() in (".txt", ".zip") for path in folder.iterdir())
+    return f"{doc('chats')} shows how exported chats become rows" if chats else f"use {known_types()}"
 
 
 def _where_else(given: str) -> str:

@@ -138,6 +138,8 @@ def _(result: ReportResult) -> RenderableType:
 
 @body.register
 def _(result: CleanResult) -> RenderableType:
+    if not result.folders:
+        return Text("nothing to delete")
     if result.dry_run:
         return Group(*(Text(f"would delete {one}", no_wrap=True) for one in result.folders))
     lines = [Text.assemble(("  deleted ", "green"), str(one)) for one in result.folders]

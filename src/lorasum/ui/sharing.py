@@ -1,5 +1,7 @@
 """Shows the results of the verbs that give the trained model to others: push, export."""
 
+import shlex
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -19,6 +21,6 @@ def _(result: PushResult) -> RenderableType:
 def _(result: ExportResult) -> RenderableType:
     size = f"{result.bytes / 1e6:,.1f} MB, {result.tensors:,} tensors of architecture {result.architecture}"
     file = from_here(result.file)
-    command = Text(f"llama-server -m {file}", no_wrap=True)
+    command = Text(f"llama-server -m {shlex.quote(file)}", no_wrap=True)
     rows: dict[str, str | Text] = {"job": result.job, "file": file, "run it": command}
     return Group(headline("exported", result.run, size), Facts(rows))
