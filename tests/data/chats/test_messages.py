@@ -226,6 +226,7 @@ def test_keys_that_are_roles_are_the_speakers() -> None:
         {"role": "assistant", "content": [{"type": "web_search_tool_result", "content": [{"text": "found"}]}]},
         {"role": "assistant", "content": '[TOOL_CALLS] [{"name": "track", "arguments": {"id": 7}}]'},
         {"role": "assistant", "content": "<|python_tag|>track.call(id=7)"},
+        {"role": "assistant", "content": "<|python_tag|>import math\nprint(math.pi)"},
         {"role": "assistant", "content": "<|channel|>analysis<|message|>hm<|end|>"},
         {
             "role": "assistant",
@@ -253,6 +254,10 @@ CALL = '{"name": "track", "arguments": {"id": 7}}'
         'I look.[TOOL_CALLS]track[ARGS]{"id": 7}',
         'I look.<function=track>{"id": 7}</function>',
         "I look.<|python_tag|>track.call(id=7)",
+        f"I look.<|python_tag|>{CALL}; {CALL}<|eom_id|>",
+        f"I look.<|tool_call|>[{CALL}]",
+        'I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{"id": 7}\n```'
+        "<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>",
         "I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
         "I look.<|tool_calls_section_begin|><|tool_call_begin|>f:0{}<|tool_call_end|><|tool_calls_section_end|>",
         "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>I look.<|return|>",
@@ -283,6 +288,12 @@ def test_a_call_without_marks_is_known_by_the_tool_that_answers(tool: str) -> No
         ("assistant", "The tag <tool_call> begins a call, and its end is </tool_call>"),
         ("assistant", f"Mistral writes [TOOL_CALLS] [{CALL}], and waits."),
         ("assistant", "<|channel|> is a word of GPT-OSS."),
+        ("assistant", "It writes <|python_tag|> first, and then the call."),
+        ("assistant", "<|python_tag|> marks code. Anything else?"),
+        ("assistant", "The <|python_tag|> token(s)"),
+        ("assistant", "I like <function=f> {x}</function>"),
+        ("assistant", "Use <|tool_call|> tokens}"),
+        ("assistant", "Kimi uses <|tool_calls_section_begin|> and ends with <|tool_calls_section_end|>"),
     ],
 )
 def test_talk_of_calls_is_kept(role: str, text: str) -> None:

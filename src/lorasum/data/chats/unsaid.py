@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lorasum.data.chats.calls import without_calls
 from lorasum.data.chats.written import written
 
 UNSAID = frozenset((
@@ -68,15 +69,6 @@ def is_thought(value: Mapping[str, Any]) -> bool:
 
 
 _THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTALL)
-_TAGGED_CALL = r"<tool_call>((?:(?!</?tool_call>).)*)</tool_call>\s*"
-_CALLS_AT_END = re.compile(
-    rf"(?P<tagged>(?:{_TAGGED_CALL})+)"  # Hermes, Qwen, GLM
-    r"|(?:<function=[\w.-]+>\s*[{<](?:(?!<function=).)*</function>\s*)+"  # Llama
-    r"|<\|python_tag\|>.*"
-    r"|\[TOOL_CALLS\]\s*(?:\[\s*\{.*\}\s*\]|[\w.-]+(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*\{.*\})\s*(?:</s>)?"  # Mistral
-    r"|<[|｜]tool[▁_]calls?.*(?:[|｜]>|[\]}])",  # DeepSeek, Kimi
-    re.DOTALL,
-)
 _HARMONY = re.compile(
     r"(?:<\|start\|>(?P<role>[^<]*))?<\|channel\|>(?P<channel>\w+)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
     r"(?P<text>.*?)(?:<\|(?:end|return|call)\|>|(?=<\|start\|>)|\Z)\s*",
@@ -113,31 +105,13 @@ def without_thoughts(text: str) -> str:
     if ends and "<think>" not in thought and answer[:1] in ("", "\r", "\n"):
         text = answer.lstrip()
     match = _THOUGHTS.match(text)
-    return _without_calls(text[match.end() :] if match else text)
+    text = text[match.end() :] if match else text
+    return without_calls(text) if may_hold_thoughts(text) else text
 
 
 def _is_for_user(said: re.Match[str]) -> bool:
     to_a_tool = "to=" in f"{said['role']}{said['to']}"
     return said["channel"] == "final" or (said["channel"] == "commentary" and not to_a_tool)
-
-
-def _without_calls(text: str) -> str:
-    """A model's text without the calls of tools at its end."""
-    if not may_hold_thoughts(text):
-        return text
-    calls = next((found for found in _CALLS_AT_END.finditer(text) if found.end() == len(text)), None)
-    if calls is None or (
-        calls["tagged"] and not all(map(_is_call, re.findall(_TAGGED_CALL, calls["tagged"], re.DOTALL)))
-    ):
-        return text
-    return text[: calls.start()].rstrip()
-
-
-def _is_call(tagged: str) -> bool:
-    """Whether a tool is called between two tags: `{"name": "track", "arguments": {"id": 7}}`."""
-    call = written(tagged)
-    named = isinstance(call, Mapping) and isinstance(call.get("name"), str)
-    return named or re.match(r"\s*(?:<function=|[\w.-]+\s*<arg_key>)", tagged) is not None
 
 
 def is_bare_call(message: Mapping[str, Any], after: Any) -> bool:
