@@ -38,7 +38,10 @@ def deploy(
     expires: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="TIME", help="Delete the endpoint after this time: 90m, 4h, 2d. Sets deploy.expires_after."
+            "--for",
+            metavar="TIME",
+            help="Delete the endpoint after this time: 90m, 4h, 2d. Sets deploy.expires_after; on SageMaker it takes "
+            "sagemaker.scheduler_role.",
         ),
         Sets("deploy.expires_after={}"),
     ] = None,

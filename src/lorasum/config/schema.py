@@ -161,13 +161,13 @@ class DeployConfig(Section):
     """Other runs on the same base model whose adapters this endpoint serves too. It holds the base model once, and a
     request names its adapter by its run; one that names none gets this run's."""
     expires_after: DurationOrNever | None = None
-    """Time until the endpoint ends by itself, such as 90m, 4h or 2d, counted from `deploy`; deploying again extends it.
-    `never` cancels a time that was set before. Default: the time that was set before, or no end."""
+    """Time until the endpoint ends by itself (on SageMaker with sagemaker.scheduler_role only), such as 90m, 4h or 2d,
+    from `deploy`; deploying again extends it. `never` cancels it. Default: the time that was set before, or no end."""
 
 
 class LimitsConfig(Section):
     """Ceilings of what one job, and one endpoint, may cost. They hold when this machine is off: a job is stopped by its
-    backend, and an endpoint ends by itself. Deploying again does not renew them."""
+    backend, and an endpoint ends by itself (on SageMaker with scheduler_role only). Deploying again renews none."""
 
     max_usd: Annotated[float, Field(gt=0)] | None = None
     """USD at the price on demand; a job's earlier attempts count. If the price is unknown, set max_hours."""
