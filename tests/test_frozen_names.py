@@ -56,14 +56,14 @@ def test_where_the_base_model_is_held_is_in_no_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({}, "facd7eb62912"),
+        ({}, "975dcdc33e2c"),
         (
             {"max_length": 512, "template": "Sum up: {dialogue}", "too_long": "drop", "max_bad_rows": 3},
-            "7fdd4cfa431e",
+            "94c792480127",
         ),
-        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "4ce17c40dfbe"),
-        ({"columns": {"summary": ["summary1", "summary2"]}}, "14ac9d41818a"),
-        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "17141f4bf6b8"),
+        ({"columns": {"dialogue": "chat", "summary": "tldr"}, "redact": True, "duplicates": "keep"}, "9cc1f145ac8d"),
+        ({"columns": {"summary": ["summary1", "summary2"]}}, "585769ecdfc5"),
+        ({"messages": {"format": "{speaker} - {text}", "speakers": {"user": "Ann"}}}, "d56f0d58e475"),
     ],
 )
 def test_data_settings_keep_their_dataset_fingerprint(settings: dict[str, object], name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from lorasum.config.data import DataConfig
 from lorasum.data.personal.finding import RULES as REDACTION
 
-FORMAT = 4
+FORMAT = 5
 """Version of the dataset's layout and of the code that decides about its content."""
 
 
