@@ -59,6 +59,7 @@ def test_the_newest_evaluation_is_the_score(ledger: Ledger) -> None:
     os.utime(folder / "scored-old.jsonl", (1, 1))
     [one] = runs(ledger).runs
     assert one.rougeL == pytest.approx(30.0)
+    assert one.dialogues == 2, "scores of so few are not those of a whole test split"
 
 
 def test_a_file_with_two_names_takes_its_space_once(ledger: Ledger) -> None:

@@ -140,7 +140,7 @@ RESULTS = [
     ExampleResult("quickstart", ("configs/quickstart.yaml",), ("lorasum run configs/quickstart.yaml",)),
     TranslatedResult("run.yaml", "chats", "axolotl", ("flash_attention: True",), ("say where",), ("lorasum prepare",)),
     replace(TORN, run=None, remaining=(replace(GONE, run="desk", reason="it still runs"),)),
-    RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1),)),
+    RunsResult((RunSummary("chats", 1_500_000_000, "2026-11-24T03:43:11", True, 2.03, 30.1, 25),)),
     CleanResult.of((CleanFolder("run", "chats", "/home/ann/runs/chats", 1_200_000_000),)),
     PushResult("chats", "chats-1", "ann/chats", "https://hub.example/ann/chats", True, "adapter"),
     ExportResult("chats", "chats-1", "/home/ann/m.gguf", 270_900_000, "llama", 272),
@@ -180,6 +180,19 @@ def test_json_has_the_fields_of_the_record_and_null_for_nan(capsys: pytest.Captu
     assert ran["prepare"]["manifest"]["splits"]["train"]["packs"] == 38
     assert ran["train"]["eval_loss"] is None
     assert ran["predict"]["dialogue"] == SAMPLE.dialogue
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (RunsResult((RunSummary("chats", 1, "2026-11-24T03:43:11", True, 2.03, 31.0, 4),)), "31.0 of 4"),
+        (CleanResult.of((), dry_run=True), "nothing to delete"),
+        (ExportResult("chats", "chats-1", "/my models/m.gguf", 1, "llama", 2), "llama-server -m '/my models/m.gguf'"),
+    ],
+)
+def test_a_result_tells_what_it_stands_on(result: object, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    render.show(result)
+    assert told in capsys.readouterr().out
 
 
 def test_a_run_shows_what_each_verb_did(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ def _has_files(name: str) -> bool:
 
 def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
     size, newest = disk_usage(paths.run_dir(name), MARK)
+    score, dialogues = newest_rouge_l(name)
     recorded = max((row.updated_at for row in rows), default="")
     return RunSummary(
         run=name,
@@ -47,5 +48,6 @@ def _summary(name: str, rows: list[Resource], now: datetime) -> RunSummary:
         changed_at=recorded or datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds"),
         may_run=any(row.is_open for row in rows),
         usd=total(cost(row, now) for row in rows),
-        rougeL=newest_rouge_l(name),
+        rougeL=score,
+        dialogues=dialogues,
     )

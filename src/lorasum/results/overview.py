@@ -170,6 +170,8 @@ class RunSummary:
     """What all of it has cost up to now; None where that is unknown."""
     rougeL: float | None  # noqa: N815  the metric's own name
     """Mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
+    dialogues: int = 0
+    """How many test dialogues that evaluation has: fewer than all after `evaluate --limit`; 0 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,10 +63,10 @@ def newest_summaries(run: str, dialogues: Sequence[str]) -> list[str] | None:
     return None
 
 
-def newest_rouge_l(run: str) -> float | None:
-    """The mean ROUGE-L of the newest evaluation, 0 to 100; None where there is none."""
+def newest_rouge_l(run: str) -> tuple[float | None, int]:
+    """The mean ROUGE-L of the newest evaluation, 0 to 100, and of how many dialogues; None of 0 where there is none."""
     rows = next(_all_scored(run), ())
-    return fmean(row.scores.rougeL for row in rows) if rows else None
+    return (fmean(row.scores.rougeL for row in rows) if rows else None), len(rows)
 
 
 def _all_scored(run: str) -> Iterator[tuple[ScoredSummary, ...]]:

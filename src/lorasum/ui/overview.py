@@ -123,7 +123,7 @@ def _(result: RunsResult) -> RenderableType:
     table = Rows("run", "changed (UTC)", "state", "disk", "cost", "ROUGE-L")
     for one in result.runs:
         state = Text("live", style="bold green") if one.may_run else Text("ended", style="dim")
-        score = "–" if one.rougeL is None else f"{one.rougeL:.1f}"
+        score = "–" if one.rougeL is None else f"{one.rougeL:.1f} of {one.dialogues:,}"
         changed = one.changed_at[:16].replace("T", " ")
         table.add(one.run, changed, state, on_disk(one.bytes), dollars(one.usd), score)
     return table
