@@ -197,7 +197,8 @@ def test_messages_are_found_in_what_services_answer(data: object, dialogue: str)
 
 def test_polls_and_boxes_of_bots_are_read() -> None:
     poll = {"question": "Where?", "answers": [{"text": "Here", "voters": 1}, {"text": "There"}]}
-    asked = {"id": 7, "type": "message", "from": "Ana", "text": "", "poll": poll}
+    sent = {"id": 7, "type": "message", "date": "2024-06-03T18:00:00", "from_id": "user1"}
+    asked = {**sent, "from": "Ana", "text": "", "poll": poll}
     assert read_json({**TELEGRAM, "messages": [asked]}).dialogue == "Ana: POLL: Where? OPTION: Here OPTION: There"
     answers = [{"answer_id": 1, "poll_media": {"text": "Here"}}, {"answer_id": 2, "poll_media": {"text": "There"}}]
     put = {"question": {"text": "Where?"}, "answers": answers}
@@ -293,6 +294,22 @@ def test_the_whole_text_of_a_message_in_telegram_is_read(sent: dict[str, Any], l
     for data in ({**TELEGRAM, "messages": [message | sent]}, [message | sent]):
         chat = read_json(data)
         assert (chat.dialogue, chat.form) == (f"Ana: {line}", "Telegram export")
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({"type": "text", "text": {"body": "I paid"}}, "I paid"),
+        ({"text": {"text": "I paid"}}, "I paid"),
+        ({"text": ["I paid.", "Twice."]}, "I paid. Twice."),
+        ({"text": [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "I paid"}]}, "I paid"),
+        ({"content": "I paid", "poll": {"id": 5}}, "I paid"),
+    ],
+)
+def test_messages_of_other_services_keep_their_texts(sent: dict[str, Any], said: str) -> None:
+    """Those of WhatsApp's Cloud API and others, in an object with the keys of one of Telegram's chats."""
+    data = {"id": "c1", "type": "chat", "messages": [{"from": "ben", "text": "start"}, {"from": "ana", **sent}]}
+    assert read_json(data).dialogue == f"ben: start\nana: {said}"
 
 
 def held(kind: str, **content: Any) -> list[dict[str, Any]]:

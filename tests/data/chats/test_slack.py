@@ -184,6 +184,8 @@ SHARE = {
     "text": "I quit &amp; go",
     "message_blocks": [{"team": "T1", "channel": "C01", "message": {"blocks": [RICH]}}],
 }
+BOTS: dict[str, Any] = {"is_share": True, "author_name": "ci"}
+DEPLOY = {"title": "Deploy 7", "fields": [{"title": "env", "value": "prod"}]}
 EVES = {"author_id": "U99", "author_name": "Eve", "text": "one\ntwo"}
 
 
@@ -196,6 +198,12 @@ EVES = {"author_id": "U99", "author_name": "Eve", "text": "one\ntwo"}
         ("FYI", SHARE | {"text": "", "message_blocks": None}, "FYI\n> Ben: I quit & go"),
         ("see <https://x.org>", SHARE | EVES | {"is_share": None}, "see https://x.org\n> Eve: one\n> two"),
         ("FYI", SHARE | {"text": "", "message_blocks": [], "fallback": "[no preview available]"}, "FYI"),
+        ("", BOTS | {"fallback": "See [RFC 9110] section: caching"}, "> ci: See [RFC 9110] section: caching"),
+        ("", BOTS | DEPLOY, "> ci: Deploy 7 env: prod"),
+        ("FYI", BOTS | DEPLOY | {"pretext": "hi", "text": "Deploy 7"}, "FYI\n> ci: hi Deploy 7 env: prod"),
+        ("", BOTS | {"blocks": [RICH], "text": "I quit &amp; go"}, "> ci: I quit & go"),
+        ("", BOTS | {"blocks": [RICH], "text": "bye"}, "> ci: bye I quit & go"),
+        ("", BOTS | {"fallback": "[1" * 8000}, "> ci: " + "[1" * 8000),
     ],
 )
 def test_a_message_that_is_passed_on_is_quoted_once(text: str, share: dict[str, Any], line: str) -> None:
@@ -229,6 +237,7 @@ IN_CHANNEL = [{"type": "channel", "channel_id": "C1"}, {"type": "text", "text": 
         ({"text": "x", "blocks": [{"type": "video", "title": {"type": "plain_text", "text": "Demo"}}]}, "Demo"),
         ({"text": "disk full", "attachments": [{"fallback": "disk full", "text": "disk full"}]}, "disk full"),
         ({"text": "up", "attachments": [{"author_name": "eve", "title": "up", "text": "db1"}]}, "up eve db1"),
+        ({"text": "✅", "attachments": [{"title": "🔥", "text": "🔥"}]}, "✅ 🔥"),
         ({"attachments": [{"fallback": "[no preview available]", "blocks": DEPLOYED[1:2]}]}, "*db1* is full"),
     ],
 )
@@ -241,6 +250,8 @@ def test_what_people_write_is_read_from_its_text() -> None:
     """Slack makes both from what somebody writes, and a box without words is counted."""
     blocks = [{"type": "rich_text", "elements": [*IN_CHANNEL, {"type": "text", "text": " soon"}]}]
     assert said(message("<#C1|ops> is up", blocks=blocks)) == ["Ana: #ops is up"]
+    giphy = [*blocks, {"type": "image", "title": {"type": "plain_text", "text": "cat"}}]
+    assert said(message("<#C1|ops> is up", blocks=giphy)) == ["Ana: #ops is up"]
     bare: dict[str, Any] = {
         "text": "This content can't be displayed.",
         "blocks": [{"type": "image", "alt_text": "a chart"}],

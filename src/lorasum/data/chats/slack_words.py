@@ -19,7 +19,7 @@ _UPLOADED = re.compile(r"<@[^<>]+> uploaded a file: <[^<>]+>(?: and commented: )
 """What old exports write in front of a comment on a file."""
 _NO_WORDS = re.compile(r"\[no preview available\]|This content can't be displayed\.")
 """What Slack itself writes where an app gives it blocks and no text."""
-_FALLBACK_HEAD = re.compile(r"\[[^\]\n]*\d[^\]\n]*\] [^:\n]{1,80}: ")
+_FALLBACK_HEAD = re.compile(r"\A\[[^\]\n]{1,60}\d:\d\d[^\]\n]{0,20}\] [^:\n]{1,80}: ")
 """What stands before the text of a message that is passed on: `[June 3rd, 2024 10:00 AM] ben: `."""
 _WORD = re.compile(r"[^\W_]+")
 _NAMED = {
@@ -36,13 +36,13 @@ def said(message: _Object, names: Mapping[str, str]) -> str:
     """The words of a message: what its author says, and the messages that it passes on."""
     by_app = bool(message.get("bot_id")) or message.get("subtype") == "bot_message"
     own = _shown(_UPLOADED.sub("", _stripped(message.get("text"))), message.get("blocks"), names, by_app)
-    pieces = [own] if own else []
+    pieces, known = [own], {_sense(own)}
     for box in objects(message.get("attachments")):
         if not _is_share(box) and (not own or (by_app and not box.get("from_url"))):
-            pieces += _of_box(box, names, pieces)
+            pieces += _of_box(box, names, known)
     shared = (_passed_on(box, names) for box in objects(message.get("attachments")) if _is_share(box))
     shares = [*dict.fromkeys(shared)]  # a message that was passed on with its link has two boxes
-    if not pieces and not any(shares):
+    if not any(pieces) and not any(shares):
         files = objects(message.get("files"))
         pieces = [_plain(_stripped((file.get("initial_comment") or {}).get("comment")), names) for file in files]
     return "\n".join(part for part in (" ".join(filter(None, pieces)), *shares) if part).strip()
@@ -63,14 +63,19 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def _sense(text: str) -> tuple[str, ...]:
+    """What two texts have in common that say the same: their words, or the signs of a text that has none."""
+    return tuple(_words(text)) or (text,)
+
+
 def _shown(text: str, blocks: Any, names: Mapping[str, str], by_app: bool) -> str:
     """What the app shows: a text, or blocks. Beside the blocks of an app, the text is for notifications alone.
 
     What people write has the same words in both. So has much of what apps write, and a text keeps its line breaks.
     """
-    built = by_app or any(block.get("type") != "rich_text" for block in objects(blocks))
-    plain = "" if built and _NO_WORDS.fullmatch(text) else _plain(text, names)
-    if plain and not built:
+    built = {str(block.get("type")) for block in objects(blocks)} - {"rich_text"}
+    plain = "" if (by_app or built) and _NO_WORDS.fullmatch(text) else _plain(text, names)
+    if plain and not by_app and built <= {"image"}:
         return plain
     of_blocks = _plain(_of_blocks(blocks, names), names)
     return plain if plain and {*_words(of_blocks)} <= {*_words(plain)} else of_blocks or plain
@@ -85,26 +90,34 @@ def _passed_on(box: _Object, names: Mapping[str, str]) -> str:
     held = [one["message"] for one in objects(box.get("message_blocks")) if isinstance(one.get("message"), Mapping)]
     blocks = [block for message in held for block in objects(message.get("blocks"))]
     text = _shown(_stripped(box.get("text")), blocks, names, by_app=False)
-    if not text:
-        text = _FALLBACK_HEAD.sub("", _plain(_fallback(box), names), count=1)
+    own = _plain(_of_blocks([one for one in objects(box.get("blocks")) if one not in blocks], names), names)
+    own = "" if {*_words(own)} <= {*_words(text)} else own
+    parts = _parts(box, ("pretext", "title"), text, own, names)
+    text = " ".join(_new(parts, set())) or _FALLBACK_HEAD.sub("", _plain(_fallback(box), names))
     author = names.get(str(box.get("author_id"))) or box.get("author_name") or box.get("author_subname")
     return quoted(str(author), text) if text and author else text
 
 
-def _of_box(box: _Object, names: Mapping[str, str], before: list[str]) -> Iterator[str]:
+def _of_box(box: _Object, names: Mapping[str, str], known: set[tuple[str, ...]]) -> Iterator[str]:
     """The words in a box of an app, but none that stand before it already: many have the same words in both."""
-    known = [_words(piece) for piece in before]
-    parts = [_stripped(box.get(key)) for key in ("pretext", "author_name", "title", "text")]
-    parts += [
-        f"{field.get('title') or ''}: {field.get('value') or ''}".strip(": ") for field in objects(box.get("fields"))
-    ]
-    parts = [_plain(part, names) for part in (*parts, _of_blocks(box.get("blocks"), names)) if part]
-    parts = parts or [_plain(_fallback(box), names)]
-    if _words(" ".join(parts)) in known:
-        return
+    text, blocks = _plain(_stripped(box.get("text")), names), _plain(_of_blocks(box.get("blocks"), names), names)
+    parts = _parts(box, ("pretext", "author_name", "title"), text, blocks, names) or [_plain(_fallback(box), names)]
+    if _sense(" ".join(parts)) not in known:
+        yield from _new(parts, known)
+
+
+def _parts(box: _Object, keys: tuple[str, ...], text: str, blocks: str, names: Mapping[str, str]) -> list[str]:
+    """The parts of a box in the order in which they are shown."""
+    fields = (f"{one.get('title') or ''}: {one.get('value') or ''}".strip(": ") for one in objects(box.get("fields")))
+    above = (_plain(_stripped(box.get(key)), names) for key in keys)
+    return [part for part in (*above, text, *(_plain(field, names) for field in fields), blocks) if part]
+
+
+def _new(parts: list[str], known: set[tuple[str, ...]]) -> Iterator[str]:
+    """The parts whose words are not known, which then are."""
     for part in parts:
-        if part and _words(part) not in known:
-            known.append(_words(part))
+        if part and (sense := _sense(part)) not in known:
+            known.add(sense)
             yield part
 
 

@@ -12,8 +12,9 @@ from lorasum.data.chats.written import objects
 
 def is_telegram(message: Any) -> bool:
     """Whether a message in decoded JSON is one of Telegram's exports."""
-    return isinstance(message, Mapping) and (
-        message.get("type") in ("message", "service")
+    return (
+        isinstance(message, Mapping)
+        and message.get("type") in ("message", "service")
         and {"id", "date"} <= message.keys()
         and not {"from_id", "actor_id"}.isdisjoint(message)
     )
@@ -22,7 +23,7 @@ def is_telegram(message: Any) -> bool:
 def complete(message: Any) -> Any:
     """A message with its whole text: what is said, then what is asked in a poll or listed to be done. What somebody
     else wrote is quoted."""
-    if not isinstance(message, Mapping):
+    if not is_telegram(message):  # in an object that only looks like a chat of Telegram
         return message
     parts = [_text_of(message.get("text"))]
     if isinstance(poll := message.get("poll"), Mapping):
