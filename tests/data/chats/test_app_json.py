@@ -217,6 +217,13 @@ def test_types_of_discord_that_nobody_writes_are_notices(kind: object) -> None:
     assert chat.left_out == {"notices": 2}
 
 
+@pytest.mark.parametrize("kind", ["text", "message", "comment", "question", None])
+@pytest.mark.parametrize("timestamp", [{}, {"timestamp": "2024-06-03T18:00:00"}])
+def test_types_of_other_lists_are_no_notices_of_discord(kind: object, timestamp: dict[str, str]) -> None:
+    sent = [{"author": {"name": name, "isBot": False}, "type": kind, **timestamp} for name in ("ana", "ben")]
+    assert read_json([sent[0] | {"content": "hi"}, sent[1] | {"content": "yo"}]).dialogue == "ana: hi\nben: yo"
+
+
 @pytest.mark.parametrize(
     "passed_on",
     [

@@ -69,7 +69,7 @@ def export_in(data: Any) -> Export | None:
     if isinstance(data, list):
         if is_slack(data):
             return Export("Slack export", data)
-        if data and all(map(discord.is_discord, data)):
+        if data and discord.are_discord(data):
             return Export("Discord export", by_time(data))
         if data and all(map(teams.is_teams, data)):
             return Export("Teams export", by_time(data))

@@ -15,6 +15,8 @@ _WRITTEN = frozenset((
     "default", "reply", "chatinputcommand", "contextmenucommand", "threadstartermessage", "0", "19", "20", "21", "23",
 ))  # fmt: skip
 """Types of messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
+_OF_OTHERS = frozenset(("text", "message", "comment", "post", "user"))
+"""What other lists call a message that somebody wrote."""
 _OWN_EMOJI = re.compile(r"<a?(:\w+:)\d+>")
 _COMMAND = re.compile(r"<(/[^<>:]{1,100}):\d+>")
 
@@ -25,9 +27,21 @@ def is_discord(message: Any) -> bool:
     return isinstance(author, Mapping) and ("timestamp" in message or "isBot" in author)
 
 
+def are_discord(messages: list[Any]) -> bool:
+    """Whether messages are a list of Discord's, whose types are numbers or as `GuildMemberJoin`, and not `question`."""
+    kinds = ("0" if (kind := message.get("type")) is None else str(kind) for message in messages if is_discord(message))
+    return all(map(is_discord, messages)) and any(kind[:1].isdigit() or kind[:1].isupper() for kind in kinds)
+
+
 def is_written(message: Mapping[str, Any]) -> bool:
     """Whether somebody wrote the message, by its type; a message without one counts as written."""
-    return "type" not in message or str(message["type"]).replace("_", "").lower() in _WRITTEN
+    kind = _kind(message)
+    return not kind or kind in _WRITTEN or kind in _OF_OTHERS
+
+
+def _kind(message: Mapping[str, Any]) -> str:
+    kind = message.get("type")
+    return "" if kind is None else str(kind).replace("_", "").lower()
 
 
 def complete(message: Any) -> Any:
@@ -36,14 +50,10 @@ def complete(message: Any) -> Any:
     if not isinstance(message, Mapping):
         return message
     about = message.get("referenced_message")
-    if isinstance(about, Mapping) and not message.get("content") and not _is_answer(message):
+    if isinstance(about, Mapping) and not message.get("content") and _kind(message) in ("21", "threadstartermessage"):
         return complete(about)
     said = _said(message)
     return {**message, "content": said} if said else message
-
-
-def _is_answer(message: Mapping[str, Any]) -> bool:
-    return str(message.get("type")).replace("_", "").lower() not in ("21", "threadstartermessage")
 
 
 def _said(message: Mapping[str, Any]) -> str:
