@@ -795,7 +795,7 @@ BY_SPLIT = "  data_files:\n  - split: train\n    path: {0}\n  - split: test\n   
 @pytest.mark.parametrize(
     "card",
     [
-        "configs:\n- config_name: default\n" + BY_SPLIT.format("a*", "b.jsonl, none.jsonl"),
+        "configs:\n- config_name: default\n" + BY_SPLIT.format("a*", "b.jsonl"),
         "configs:\n- config_name: old\n  data_files: old.jsonl\n- default: true\n" + BY_SPLIT.format("a*", "b.jsonl"),
         "configs:\n- data_files: {train: a.jsonl, validation: 'b*'}\n",
     ],
@@ -813,7 +813,14 @@ def test_the_card_of_a_clone_tells_the_files_of_splits(tmp_path: Path, card: str
     ("card", "message"),
     [
         ("configs:\n- data_files:\n  - split: train\n    path: ../a.jsonl\n", "names a file outside of it: ../a.jsonl"),
-        ("configs:\n- data_files: {train: 'hf://datasets/o/n/a'}\n", "names a file outside of it: hf://"),
+        (
+            "configs:\n- data_files: {train: '*.jsonl', test: none.jsonl}\n",
+            "names a file that is not there: none.jsonl",
+        ),
+        ("configs:\n- data_files: {train: [a.jsonl, '**.jsonl']}\n", r"a file that is not there: \*\*.jsonl"),
+        ("configs:\n- data_files: {train: [a.jsonl, a.txt]}\n", "names a.txt for data.train, whose type is not known"),
+        ("configs:\n- data_files: {train: '**/*.jsonl'}\n", "gives test.jsonl to data.train, by the pattern"),
+        ("configs:\n- data_files: {train: a.jsonl, test: '*.jsonl'}\n", "gives a.jsonl to data.train and to data.test"),
         ("configs:\n- data_files: {validation: a.jsonl}\n", "names no one split for data.train; it has validation"),
         (
             "configs:\n- data_files: {train_en: a.jsonl, train_de: b.jsonl}\n",
@@ -823,9 +830,39 @@ def test_the_card_of_a_clone_tells_the_files_of_splits(tmp_path: Path, card: str
 )
 def test_a_card_that_tells_no_files_of_the_folder_is_refused(tmp_path: Path, card: str, message: str) -> None:
     write(tmp_path / "README.md", f"---\n{card}---\n")
-    write(tmp_path / "a.jsonl", lines(ROWS))
+    for name in ("a.jsonl", "a.txt", "below/test.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, lines(ROWS))
     with pytest.raises(DataError, match=message):
-        kept(tmp_path)
+        kept(tmp_path, test=str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        ("{train: 'hf://datasets/o/n/a', test: b.jsonl}", "names addresses, which are not read"),
+        ("{full: a.jsonl}", "tells the splits full, and which of them is to be read is not known"),
+        ("{train: none.jsonl, test: 'd/**.jsonl'}", "names none of the files in it"),
+        ("{train: b.jsonl, test: a.jsonl}\n  data_dir: v2", "has a data_dir, which is not read"),
+    ],
+)
+def test_the_names_tell_where_a_card_is_not_followed(tmp_path: Path, card: str, told: str) -> None:
+    write(tmp_path / "README.md", f"---\ndate: 2024-02-30\nconfigs:\n- data_files: {card}\n---\n")
+    write(tmp_path / "a.jsonl", lines(ROWS))
+    said: list[str] = []
+    assert kept(tmp_path, said=said) == ROWS
+    assert f"{tmp_path.name}: its README.md {told}: the names of its files tell their splits" in said
+
+
+def test_a_card_gives_all_files_below_but_hidden_ones(tmp_path: Path) -> None:
+    write(tmp_path / "README.md", "---\nconfigs:\n- data_files: {train: 'd/**', test: b.jsonl}\n---\n")
+    for name, rows in {"d/e/a.jsonl": ROWS[:3], "b.jsonl": ROWS[3:], "d/.old/a.jsonl": ROWS, "own.jsonl": ROWS}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, lines(rows))
+    said: list[str] = []
+    assert (kept(tmp_path, said=said), kept(tmp_path, "test")) == (ROWS[:3], ROWS[3:])
+    left = "took d/e/a.jsonl for data.train, as its README.md says, and left own.jsonl, which it names for neither side"
+    assert f"{tmp_path.name}: {left}" in said
 
 
 @pytest.mark.parametrize(

@@ -8,51 +8,118 @@ configs:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lorasum.data.chats.written import objects
+from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, of_split, splits_of, without_overlap
 from lorasum.errors import DataError
+from lorasum.formatting import listing
 
+_SIDES: tuple[Split, ...] = ("train", "test")
 _HEAD = 2**18  # characters
+_TRUE = ("true", "yes", "on")
 _FRONT = re.compile(r"\ufeff?---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
-def files_by_card(folder: Path, split: Split) -> list[Path]:
-    """The files of a split, in the order of the card; none where there is no card, or it does not tell.
+def files_by_card(
+    folder: Path, split: Split, holds_rows: Callable[[str], bool], is_known: Callable[[Path], bool], say: Say
+) -> list[Path]:
+    """The files of a split, in the order of the card; none where there is no card, or the names of files decide.
 
-    It does not tell where it has several configurations and none is the default one, or where no file is there that it
-    names for `split`.
+    They do where the card has several configurations and none is the default one, where it tells no split that we know,
+    and where it names addresses or no file of the folder. `say` is called with what was taken and left.
 
     Raises:
-        DataError: it names files outside of the folder, or splits and none of them is `split`, or several are.
+        DataError: it names files outside of the folder, or splits and none of them is `split`, or several are; a file
+            that it gives to data.train or data.test is missing or of no known type, or may be of the other one.
     """
-    patterns = _patterns(folder / "README.md")
+    patterns, data_dir = _patterns(folder / "README.md")
     if not patterns:
         return []
-    chosen = without_overlap(of_split(splits_of(patterns), split))
-    if not chosen:
+    sides = {side: without_overlap(of_split(splits_of(patterns), side)) for side in _SIDES}
+    given = {side: [pattern for name in sides[side] for pattern in patterns[name]] for side in _SIDES}
+    if outside := next((one for side in _SIDES for one in given[side] if ".." in Path(one).parts), None):
+        raise _unclear(folder, split, f"names a file outside of it: {outside}")
+    matches = {one: _matches(folder, one, holds_rows) for several in patterns.values() for one in several}
+    if why := _not_followed(patterns, data_dir, matches):
+        say(folder.name, f"its README.md {why}: the names of its files tell their splits")
+        return []
+    if not sides[split]:
         instead = ", or set data.test_fraction in its place" if split == "test" else ""
-        raise DataError(
-            f"README.md in {folder} names no one split for data.{split}; it has {', '.join(patterns)}",
-            f"name the files to read in data.{split}{instead}",
-        )
-    given = [pattern for name in chosen for pattern in patterns[name]]
-    for pattern in given:
-        if "://" in pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            what = f"README.md in {folder} names a file outside of it: {pattern}"
-            raise DataError(what, f"name the files in data.{split}")
-    found = [path for pattern in given for path in sorted(folder.glob(pattern)) if path.is_file()]
-    return list(dict.fromkeys(found))
+        raise _unclear(folder, split, f"names no one split for data.{split}; it has {', '.join(patterns)}", instead)
+    files = {side: [*dict.fromkeys(path for one in given[side] for path in matches[one])] for side in _SIDES}
+    for side in _SIDES:
+        for pattern in given[side]:
+            _check_pattern(folder, pattern, matches[pattern], side, is_known)
+    if both := [str(path.relative_to(folder)) for path in files["train"] if path in files["test"]]:
+        raise _unclear(folder, split, f"gives {_some(both)} to data.train and to data.test")
+    rows = [path for path in _matches(folder, "**", holds_rows) if is_known(path)]
+    left = [str(path.relative_to(folder)) for path in rows if path not in {*files["train"], *files["test"]}]
+    taken = _some(str(path.relative_to(folder)) for path in files[split])
+    too = f", and left {_some(left)}, which it names for neither side" if left else ""
+    say(folder.name, f"took {taken} for data.{split}, as its README.md says{too}")
+    return files[split]
 
 
-def _patterns(card: Path) -> dict[str, list[str]]:
-    """The patterns of files by split, of the default configuration; empty if the card does not tell."""
+def _not_followed(splits: Iterable[str], data_dir: bool, matches: Mapping[str, Collection[Path]]) -> str:
+    """Why the names of files tell more than a card; empty if they do not."""
+    if data_dir:
+        return "has a data_dir, which is not read"
+    if not any(splits_of(splits).values()):
+        return f"tells the splits {_some(splits)}, and which of them is to be read is not known"
+    if any("://" in pattern or Path(pattern).is_absolute() for pattern in matches):
+        return "names addresses, which are not read"
+    return "" if any(matches.values()) else "names none of the files in it"
+
+
+def _matches(folder: Path, pattern: str, holds_rows: Callable[[str], bool]) -> list[Path]:
+    """The files that may hold rows and match; none if it is no pattern. `**` at the end means all files below."""
+    if "://" in pattern or Path(pattern).is_absolute():
+        return []
+    try:
+        found = sorted(folder.glob(f"{pattern}/*" if pattern.endswith("**") else pattern))
+    except (ValueError, IndexError, NotImplementedError):
+        return []
+    files = (path for path in found if path.name != "README.md" and path.is_file())
+    return [path for path in files if all(map(holds_rows, path.relative_to(folder).parts))]
+
+
+def _check_pattern(
+    folder: Path, pattern: str, found: Sequence[Path], side: Split, is_known: Callable[[Path], bool]
+) -> None:
+    """Refuse a pattern that matches nothing, a file that cannot be read, or what names tell to be of other splits."""
+    if not found:
+        raise _unclear(folder, side, f"names a file that is not there: {pattern}")
+    if unknown := [path.name for path in found if not is_known(path)]:
+        raise _unclear(folder, side, f"names {_some(unknown)} for data.{side}, whose type is not known")
+    inner = [path.relative_to(folder) for path in found]
+    for names in ([path.name for path in inner], [str(path.parent) for path in inner]):
+        splits = splits_of(names)
+        others = [name for name, kind in splits.items() if kind not in (None, side)]
+        if others and len({*splits.values()}) > 1:
+            raise _unclear(folder, side, f"gives {_some(others)} to data.{side}, by the pattern {pattern}")
+
+
+def _unclear(folder: Path, split: Split, what: str, instead: str = "") -> DataError:
+    return DataError(f"README.md in {folder} {what}", f"name the files to read in data.{split}{instead}")
+
+
+def _some(names: Iterable[str]) -> str:
+    return listing(sorted(names), 3)
+
+
+def _patterns(card: Path) -> tuple[dict[str, list[str]], bool]:
+    """The patterns of files by split, of the default configuration, and whether it has a folder of its own. Empty if
+    the card does not tell.
+    """
     configs = [config for config in objects(_described(card).get("configs")) if config.get("data_files")]
-    defaults = [one for one in configs if one.get("default") is True or one.get("config_name") == "default"]
+    defaults = [
+        one for one in configs if str(one.get("default")).lower() in _TRUE or one.get("config_name") == "default"
+    ]
     config = next((few[0] for few in (defaults, configs) if len(few) == 1), {})
     given = config.get("data_files")
     if isinstance(given, Mapping):
@@ -64,16 +131,17 @@ def _patterns(card: Path) -> dict[str, list[str]]:
         patterns.setdefault(str(part.get("split")), []).extend(
             path for path in several if path and isinstance(path, str)
         )
-    return patterns
+    return patterns, bool(config.get("data_dir"))
 
 
 def _described(card: Path) -> Mapping[str, Any]:
     """The data above the text of a card."""
     import yaml
 
-    with suppress(OSError, yaml.YAMLError, RecursionError):
+    with suppress(OSError, yaml.YAMLError, RecursionError, ValueError, OverflowError):
         with card.open(encoding="utf-8", errors="replace") as file:
             front = _FRONT.match(file.read(_HEAD))
-        described = yaml.safe_load(front[1]) if front else None
+        # its scalars stay text: `2024-02-30` is no error
+        described = yaml.load(front[1], yaml.BaseLoader) if front else None  # noqa: S506
         return described if isinstance(described, Mapping) else {}
     return {}

@@ -55,9 +55,7 @@ def files_in(folder: Path, split: Split, is_known: Callable[[Path], bool], say: 
             return [file for part in saved for file in files_in(part, split, is_known, say)]
         if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
             return _saved_files(folder)
-        if of_card := [path for path in files_by_card(folder, split) if holds_rows(path.name) and is_known(path)]:
-            taken = some(str(path.relative_to(folder)) for path in of_card)
-            say(folder.name, f"took {taken} for data.{split}, as its README.md says")
+        if of_card := files_by_card(folder, split, holds_rows, is_known, say):
             return without_links_out(of_card, folder, say)
         entries = sorted(folder.iterdir())
     except OSError as error:
