@@ -244,6 +244,8 @@ def test_words_that_discord_keeps_elsewhere_are_read(passed_on: dict[str, Any]) 
 
 CI = {"name": "ci", "isBot": True}
 BUILD = {"title": "Build 7", "url": "https://ci/7", "description": "failed", "author": {"name": "ben"}}
+DONE = {"title": "Deploy done", "description": "by ana"}
+X = {"url": "https://x.org/a/b", "title": "V"}
 PREVIEW = {"title": "X", "url": "https://x.org", "description": "a page"}
 
 
@@ -256,6 +258,21 @@ PREVIEW = {"title": "X", "url": "https://x.org", "description": "a page"}
         ({"content": "see https://x.org", "author": CI, "embeds": [PREVIEW]}, "ci: see https://x.org"),
         ({"content": "see https://x.org", "embeds": [PREVIEW]}, "otto: see https://x.org"),
         ({"content": "[X](x)", "embeds": [PREVIEW | {"type": "article"}]}, "otto: [X](x)"),
+        (
+            {
+                "content": "see https://youtu.be/dQw4w9WgXcQ",
+                "author": CI,
+                "embeds": [X | {"url": "https://y.com/watch?v=dQw4w9WgXcQ"}],
+            },
+            "ci: see https://youtu.be/dQw4w9WgXcQ",
+        ),
+        ({"content": "at https://y.org/b", "author": CI, "embeds": [X]}, "ci: at https://y.org/b V"),
+        ({"content": "at https://x.org/a/b/", "author": CI, "embeds": [X]}, "ci: at https://x.org/a/b/"),
+        (
+            {"content": "Deploy done\nby ana", "author": CI, "embeds": [DONE, {"description": "Deploy done by ana"}]},
+            "ci: Deploy done\nby ana",
+        ),
+        ({"content": "x", "poll": {"question": True, "answers": []}}, "otto: x"),
         ({"content": "look", "forwardedMessage": {"content": "I quit"}}, "otto: look I quit"),
         ({"content": "vote", "poll": {"question": {"text": "Where?"}}}, "otto: vote POLL: Where?"),
         ({"content": "use </poll new:12>", "type": "Reply"}, "otto: use /poll new"),
@@ -327,6 +344,8 @@ def held(kind: str, **content: Any) -> list[dict[str, Any]]:
 CARD = "application/vnd.microsoft.card"
 BEN = {"application": None, "user": {"displayName": "Ben", "userIdentityType": "aadUser"}}
 FACTS = [{"type": "FactSet", "facts": [{"title": "host", "value": "db1"}]}, {"type": "Input.Text", "title": "Why?"}]
+SAID = {"type": "TextBlock", "text": "Build ok"}
+UNSEEN = {"type": "TextBlock", "text": "debug", "isVisible": False}
 CELLS = [{"type": "Column", "items": [{"type": "TextBlock", "text": "disk full"}]}]
 
 
@@ -357,6 +376,13 @@ CELLS = [{"type": "Column", "items": [{"type": "TextBlock", "text": "disk full"}
             "disk full host: db1",
         ),
         ("", {"attachments": held(f"{CARD}.hero", title="Alert", text="disk full")}, "Alert disk full"),
+        (
+            "",
+            {"attachments": held(f"{CARD}.hero", title="T &amp; x", text="<p>Build <b>ok</b></p>")},
+            "T & x Build ok",
+        ),
+        ("", {"attachments": held(f"{CARD}.hero", title="Vec<T>", text="a < b")}, "Vec<T> a < b"),
+        ("<p>Build ok</p>", {"attachments": held(f"{CARD}.adaptive", body=[SAID, UNSEEN])}, "Build ok"),
         ("<p>me</p>", {"attachments": [{"contentType": "reference", "name": "plan.docx"}]}, "me"),
     ],
 )

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lorasum.data.chats.message import speaker_of, text_of
-from lorasum.data.chats.quoting import asked
+from lorasum.data.chats.message import MessageError, speaker_of, text_of
+from lorasum.data.chats.quoting import asked, sense_of
 from lorasum.data.chats.written import objects
 
 _WRITTEN = frozenset((
@@ -17,7 +17,11 @@ _WRITTEN = frozenset((
 """Types of messages that somebody wrote: plain ones, answers, commands, beginnings of threads."""
 _OF_OTHERS = frozenset(("text", "message", "comment", "post", "user"))
 """What other lists call a message that somebody wrote."""
+_DISCORDS = re.compile(r"\d|[A-Z]|default")
 _OWN_EMOJI = re.compile(r"<a?(:\w+:)\d+>")
+_LINK = re.compile(r"https?://[^\s<>()]+")
+_ID = re.compile(r"(?=[\w-]*\d)[\w-]{8,}\Z")
+"""The end of an address that belongs to one page alone, such as that of a film."""
 _COMMAND = re.compile(r"<(/[^<>:]{1,100}):\d+>")
 
 
@@ -29,8 +33,10 @@ def is_discord(message: Any) -> bool:
 
 def are_discord(messages: list[Any]) -> bool:
     """Whether messages are a list of Discord's, whose types are numbers or as `GuildMemberJoin`, and not `question`."""
-    kinds = ("0" if (kind := message.get("type")) is None else str(kind) for message in messages if is_discord(message))
-    return all(map(is_discord, messages)) and any(kind[:1].isdigit() or kind[:1].isupper() for kind in kinds)
+    if not all(map(is_discord, messages)):
+        return False
+    kinds = [str(message["type"]) for message in messages if message.get("type") is not None]
+    return not kinds or any(map(_DISCORDS.match, kinds))
 
 
 def is_written(message: Mapping[str, Any]) -> bool:
@@ -61,14 +67,22 @@ def _said(message: Mapping[str, Any]) -> str:
     content = content.strip() if isinstance(content, str) else ""
     parts = [content]
     if isinstance(poll := message.get("poll"), Mapping):
-        answers = (text_of({"text": one.get("poll_media") or one}) for one in objects(poll.get("answers")))
-        parts.append(asked(text_of({"text": poll.get("question")}), answers))
+        answers = [*filter(None, (_text(one.get("poll_media") or one) for one in objects(poll.get("answers"))))]
+        question = _text(poll.get("question"))
+        parts += [asked(question, answers)] if question or answers else []
     snapshots = [one.get("message") for one in objects(message.get("message_snapshots"))]
     parts += [_said(one) for one in (message.get("forwardedMessage"), *snapshots) if isinstance(one, Mapping)]
-    parts += [part for part in _of_boxes(message, content) if part != content]
+    parts += _of_boxes(message, content)
     if not content:
         parts += _of_components(message.get("components"))
     return _plain(" ".join(part for part in parts if part), message)
+
+
+def _text(value: Any) -> str:
+    try:
+        return text_of({"text": value})
+    except MessageError:
+        return ""
 
 
 def _plain(content: str, message: Mapping[str, Any]) -> str:
@@ -83,21 +97,38 @@ def _of_boxes(message: Mapping[str, Any], content: str) -> Iterator[str]:
     author = message.get("author")
     author = author if isinstance(author, Mapping) else {}
     by_app = bool(message.get("webhook_id") or author.get("isBot") or author.get("bot"))
+    known = {sense_of(content), *map(sense_of, content.splitlines())}
     for box in objects(message.get("embeds")):
-        if content and _is_preview(box, content, by_app):
+        parts = [*_of_box(box)]
+        if (content and _is_preview(box, content, by_app)) or sense_of(" ".join(parts)) in known:
             continue
-        if isinstance(of := box.get("author"), Mapping) and of.get("name"):
-            yield str(of["name"])
-        yield from (str(box[key]) for key in ("title", "description") if box.get(key))
-        yield from (f"{one.get('name')}: {one.get('value')}" for one in objects(box.get("fields")))
+        yield from (part for part in parts if sense_of(part) not in known)
+
+
+def _of_box(box: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(of := box.get("author"), Mapping) and of.get("name"):
+        yield str(of["name"])
+    yield from (str(box[key]) for key in ("title", "description") if box.get(key))
+    yield from (f"{one.get('name')}: {one.get('value')}" for one in objects(box.get("fields")))
 
 
 def _is_preview(box: Mapping[str, Any], content: str, by_app: bool) -> bool:
-    """Whether a box shows the page behind a link. Only apps send others, and the API tells them by their type."""
+    """Whether a box shows the page behind a link. Only apps send others, and the API tells them by their type.
+
+    A link may lead to its page by a shorter address: https://youtu.be/abc is https://www.youtube.com/watch?v=abc.
+    """
     if box.get("type", "rich") != "rich":
         return True
-    url = box.get("url")
-    return "://" in content and (not by_app or (bool(url) and str(url) in content))
+    if "://" not in content or not by_app:
+        return "://" in content
+    page = _page(str(box.get("url")))
+    return page in map(_page, _LINK.findall(content)) or str(box.get("url") or " ") in content
+
+
+def _page(url: str) -> str:
+    """What an address has in common with others of the same page: its end, if that is an ID."""
+    url = url.rpartition("://")[2].removeprefix("www.").rstrip("/.,;!?")
+    return found[0] if (found := _ID.search(url[-64:])) else url
 
 
 def _of_components(components: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lorasum.data.chats.quoting import quoted
+from lorasum.data.chats.quoting import quoted, sense_of, words_in
 from lorasum.data.chats.written import objects
 
 _Object = Mapping[str, Any]
@@ -21,7 +21,6 @@ _NO_WORDS = re.compile(r"\[no preview available\]|This content can't be displaye
 """What Slack itself writes where an app gives it blocks and no text."""
 _FALLBACK_HEAD = re.compile(r"\A\[[^\]\n]{1,60}\d:\d\d[^\]\n]{0,20}\] [^:\n]{1,80}: ")
 """What stands before the text of a message that is passed on: `[June 3rd, 2024 10:00 AM] ben: `."""
-_WORD = re.compile(r"[^\W_]+")
 _NAMED = {
     "channel": ("#", "channel_id"),
     "usergroup": ("@", "usergroup_id"),
@@ -36,7 +35,7 @@ def said(message: _Object, names: Mapping[str, str]) -> str:
     """The words of a message: what its author says, and the messages that it passes on."""
     by_app = bool(message.get("bot_id")) or message.get("subtype") == "bot_message"
     own = _shown(_UPLOADED.sub("", _stripped(message.get("text"))), message.get("blocks"), names, by_app)
-    pieces, known = [own], {_sense(own)}
+    pieces, known = [own], {sense_of(own)}
     for box in objects(message.get("attachments")):
         if not _is_share(box) and (not own or (by_app and not box.get("from_url"))):
             pieces += _of_box(box, names, known)
@@ -59,15 +58,6 @@ def _stripped(text: Any) -> str:
     return text.strip() if isinstance(text, str) else ""
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _sense(text: str) -> tuple[str, ...]:
-    """What two texts have in common that say the same: their words, or the signs of a text that has none."""
-    return tuple(_words(text)) or (text,)
-
-
 def _shown(text: str, blocks: Any, names: Mapping[str, str], by_app: bool) -> str:
     """What the app shows: a text, or blocks. Beside the blocks of an app, the text is for notifications alone.
 
@@ -78,7 +68,7 @@ def _shown(text: str, blocks: Any, names: Mapping[str, str], by_app: bool) -> st
     if plain and not by_app and built <= {"image"}:
         return plain
     of_blocks = _plain(_of_blocks(blocks, names), names)
-    return plain if plain and {*_words(of_blocks)} <= {*_words(plain)} else of_blocks or plain
+    return plain if plain and {*words_in(of_blocks)} <= {*words_in(plain)} else of_blocks or plain
 
 
 def _is_share(box: _Object) -> bool:
@@ -91,7 +81,7 @@ def _passed_on(box: _Object, names: Mapping[str, str]) -> str:
     blocks = [block for message in held for block in objects(message.get("blocks"))]
     text = _shown(_stripped(box.get("text")), blocks, names, by_app=False)
     own = _plain(_of_blocks([one for one in objects(box.get("blocks")) if one not in blocks], names), names)
-    own = "" if {*_words(own)} <= {*_words(text)} else own
+    own = "" if {*words_in(own)} <= {*words_in(text)} else own
     parts = _parts(box, ("pretext", "title"), text, own, names)
     text = " ".join(_new(parts, set())) or _FALLBACK_HEAD.sub("", _plain(_fallback(box), names))
     author = names.get(str(box.get("author_id"))) or box.get("author_name") or box.get("author_subname")
@@ -102,7 +92,7 @@ def _of_box(box: _Object, names: Mapping[str, str], known: set[tuple[str, ...]])
     """The words in a box of an app, but none that stand before it already: many have the same words in both."""
     text, blocks = _plain(_stripped(box.get("text")), names), _plain(_of_blocks(box.get("blocks"), names), names)
     parts = _parts(box, ("pretext", "author_name", "title"), text, blocks, names) or [_plain(_fallback(box), names)]
-    if _sense(" ".join(parts)) not in known:
+    if sense_of(" ".join(parts)) not in known:
         yield from _new(parts, known)
 
 
@@ -116,7 +106,7 @@ def _parts(box: _Object, keys: tuple[str, ...], text: str, blocks: str, names: M
 def _new(parts: list[str], known: set[tuple[str, ...]]) -> Iterator[str]:
     """The parts whose words are not known, which then are."""
     for part in parts:
-        if part and (sense := _sense(part)) not in known:
+        if part and (sense := sense_of(part)) not in known:
             known.add(sense)
             yield part
 

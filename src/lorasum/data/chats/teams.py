@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lorasum.data.chats.message import speaker_of
-from lorasum.data.chats.quoting import quoted
-from lorasum.data.chats.written import objects, words_of, written
+from lorasum.data.chats.quoting import quoted, sense_of
+from lorasum.data.chats.written import objects, unformatted, words_of, written
 
 _NOTICES = ("systemEventMessage", "unknownFutureValue", "chatEvent", "typing")
 """What `messageType` says where nobody wrote. System events are an unknown value to those who do not ask for them."""
@@ -51,7 +51,7 @@ def complete(message: Any) -> Any:
         if kind == "forwardedMessageReference" and isinstance(content, Mapping):
             parts.append(_passed_on(content))
         elif kind.startswith(_CARD):
-            parts.append(" ".join(_of_card(content)))
+            parts.append(_of_card(kind, content, known={sense_of(parts[0]), *map(sense_of, parts[0].splitlines())}))
     return {**message, "body": None, "text": "\n".join(part for part in parts if part)}
 
 
@@ -61,17 +61,28 @@ def _passed_on(held: Mapping[str, Any]) -> str:
     return quoted(author, text) if text and author else text
 
 
-def _of_card(part: Any) -> Iterator[str]:
+def _of_card(kind: str, content: Any, known: set[tuple[str, ...]]) -> str:
+    """What a card says and the text above it does not. Only adaptive cards show tags as they are."""
+    said = _parts(content) if kind.endswith(".adaptive") else map(unformatted, _parts(content))
+    parts = [part for part in said if sense_of(part) not in known]
+    return "" if sense_of(text := " ".join(parts)) in known else text
+
+
+def _parts(part: Any) -> Iterator[str]:
     """The words of a card that an app sends, but not those of its buttons and fields."""
     if isinstance(part, str):
         yield from filter(None, [part.strip()])
     elif isinstance(part, list):
         for one in part:
-            yield from _of_card(one)
-    elif isinstance(part, Mapping) and not str(part.get("type")).startswith("Input"):
+            yield from _parts(one)
+    elif (
+        isinstance(part, Mapping)
+        and not str(part.get("type")).startswith("Input")
+        and part.get("isVisible") is not False
+    ):
         name, value = part.get("title", part.get("name")), part.get("value")
         if isinstance(name, str) and isinstance(value, str):
             yield f"{name}: {value}"
         else:
             for key in _IN_CARDS:
-                yield from _of_card(part.get(key))
+                yield from _parts(part.get(key))

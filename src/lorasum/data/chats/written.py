@@ -238,6 +238,12 @@ def is_formatted(text: str) -> bool:
     return is_html(text) and all(map(_FORMAT.fullmatch, _TAG.findall(text)))
 
 
+def unformatted(text: str) -> str:
+    """A text without the tags of HTML that it is formatted with, if it has no other angle brackets."""
+    return words_of(text) if all(map(_FORMAT.fullmatch, _TAG.findall(text))) and _MARKED.search(text) else text
+
+
+_MARKED = re.compile(r"<[^<>]*>|&(?:\w+|#\d+);")
 _PAGE = re.compile(r"<(?:!doctype html|html|body|div|p|span|table|br|ul|ol|blockquote)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
 _FORMAT = re.compile(
