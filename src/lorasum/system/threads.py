@@ -98,7 +98,7 @@ def without_waiting(function: Callable[[], Result]) -> Result:
             ended.put(_Outcome(error=error))
 
     # No daemon: Python ends those in the middle of a library's native code. See cli/entry.py for how a command ends.
-    Thread(target=work).start()
+    _start(Thread(target=work))
     return ended.get().get()
 
 
@@ -137,7 +137,7 @@ def _working(function: Callable[[Item], Result], threads: int) -> Iterator["_Tod
         for _ in range(threads):
             # A signal can also come while a thread starts. That one is not waited for, and ends with the process.
             thread = Thread(target=work, daemon=True)
-            thread.start()
+            _start(thread)
             started.append(thread)
         yield todo
     finally:
@@ -146,6 +146,17 @@ def _working(function: Callable[[Item], Result], threads: int) -> Iterator["_Tod
             todo.put(None)
         for thread in started:
             thread.join()
+
+
+def _start(thread: Thread) -> None:
+    """Start it. Where a signal interrupts Python's own wait for the start, it may find a lock released that it is about
+    to release, and hide the interrupt behind that."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def _emptied(todo: "_Todo[Item, Result]") -> int:
