@@ -490,9 +490,16 @@ def test_a_record_that_lacks_named_fields_is_refused(tmp_path: Path, header: str
         kept(write(tmp_path / "t.csv", f"{header}\nAna: hi,Ana greets.\nBen: hey\n"))
 
 
+def test_blanks_on_both_sides_of_some_quoted_fields_are_none_of_the_text(tmp_path: Path) -> None:
+    rows = '1,"Ana: hi","They agree."\n2,"Ana: bye" , "They ""part""."\n3,"Ana: so","So."\n'
+    taken = kept(write(tmp_path / "t.csv", f"id,dialogue,summary\n{rows}"))
+    assert [row["summary"] for row in taken] == ["They agree.", 'They "part".', "So."]
+
+
 def test_a_part_of_one_line_without_a_header_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "part-0.csv", "dialogue,summary\nAna: hi,Ana greets.\n")
     write(tmp_path / "part-1.csv", "prompt,completion\n")  # of an empty part
+    write(tmp_path / "part-3.csv", 'dialogue,summary,"Is it good? (yes/no)"\n')
     assert len(kept(tmp_path)) == 1
     write(tmp_path / "part-2.csv", '"Ben: hey\nAna: ho",They greet.\n')
     with pytest.raises(DataError, match=r"part-2.csv:1: not CSV \(its only line is no header\)"):

@@ -17,8 +17,7 @@ from lorasum.errors import DataError
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
-_LINES_AHEAD, _RECORDS_AHEAD = 1000, 10
-_TITLES = 10  # lines that may stand above the header
+_LINES_AHEAD, _RECORDS_AHEAD, _TITLES = 1000, 10, 10  # titles may stand above the header
 _LONGEST_HEADER = 100_000  # characters
 _BACKSLASH = re.compile(r"\\([\\\"])?")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
@@ -44,10 +43,10 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
         lines = _Lines(text)
         delimiter = _delimiter(reading, lines)
         lines.mend, quotes = _quotes(lines, file, delimiter)
-        spaced = _is_spaced(lines, delimiter, quotes)
+        # where blanks behind quotes are none of the text, those before quotes are not either
+        spaced = lines.mend not in (str, _escaped) or _is_spaced(lines, delimiter, quotes)
         reader = csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=spaced, **quotes)
-        header: list[str] = []
-        first = ""
+        header, first = list[str](), ""
         for place, fields in _records(reading, file, lines, reader):
             first = first or place
             if isinstance(fields, Rejected):
@@ -64,7 +63,8 @@ def read_csv(reading: Reading) -> Iterator[tuple[str, Row]]:
                     reading.say(reading.name, "a line of dashes in it is ignored")
             else:
                 yield place, _row(header, fields, delimiter)
-        if header and place == first and not all(map(_NAME.fullmatch, header)):  # of a file that was cut in parts
+        named = {reading.columns.dialogue, *reading.columns.summaries} <= {*header} or all(map(_NAME.fullmatch, header))
+        if header and place == first and not named:  # of a file that was cut in parts
             yield place, Rejected("not CSV", "its only line is no header", delimiter.join(header))
 
 
