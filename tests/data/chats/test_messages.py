@@ -255,6 +255,7 @@ CALL = '{"name": "track", "arguments": {"id": 7}}'
         'I look.<function=track>{"id": 7}</function>',
         "I look.<|python_tag|>track.call(id=7)",
         f"I look.<|python_tag|>{CALL}; {CALL}<|eom_id|>",
+        'I look.\n<|python_tag|>[track(id=7), track(id="8")]',
         f"I look.<|tool_call|>[{CALL}]",
         'I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{"id": 7}\n```'
         "<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>",
@@ -293,6 +294,7 @@ def test_a_call_without_marks_is_known_by_the_tool_that_answers(tool: str) -> No
         ("assistant", "The <|python_tag|> token(s)"),
         ("assistant", "I like <function=f> {x}</function>"),
         ("assistant", "Use <|tool_call|> tokens}"),
+        ("assistant", "<tool_call> begins a call, and </tool_call> ends it."),
         ("assistant", "Kimi uses <|tool_calls_section_begin|> and ends with <|tool_calls_section_end|>"),
     ],
 )

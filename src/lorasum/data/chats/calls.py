@@ -23,6 +23,7 @@ _MARK = re.compile(
 )
 _BEGINS = re.compile(r"tool[▁_]calls?(?!\w*end$)|TOOL_CALLS|python_tag")
 _NAME = re.compile(r"[\w.:-]*")
+_NAMED_CALL = re.compile(r"\[?[\w.]+(?:\.call\(|\(\w+ ?=)")
 _ENDS = ("</s>", "<|eom_id|>", "<|eot_id|>", "<|im_end|>", "<｜end▁of▁sentence｜>")
 
 
@@ -64,10 +65,10 @@ def _arguments(behind: str) -> str:
 
 
 def _is_llamas(call: str, alone: bool) -> bool:
-    """Whether a text is what Llama calls: `{"name": …}`, `search.call(query="x")`, or, where it is alone, Python."""
+    """Whether a text is what Llama calls: `{"name": …}`, `search(query="x")`, or, where it is alone, Python."""
     if call.startswith("{"):
         return _are_objects(written(call.replace("};", "},")))
-    if not alone and not re.match(r"\w+\.call\(", call):
+    if not alone and not _NAMED_CALL.match(call):
         return False
     try:
         code = ast.parse(call)

@@ -45,13 +45,14 @@ def complete(message: Any) -> Any:
         text = words_of(_EMOJI.sub(r"\2", _REPLY.sub("", text)))
     subject = str(message.get("subject") or "").strip()
     parts = [f"{subject}: {text.strip()}".removesuffix(": ") if subject else text.strip()]
+    known = {*map(sense_of, (parts[0], *parts[0].splitlines()))}
     for held in objects(message.get("attachments")):
         kind, content = str(held.get("contentType")), held.get("content")
         content = written(content) if isinstance(content, str) else content
         if kind == "forwardedMessageReference" and isinstance(content, Mapping):
             parts.append(_passed_on(content))
         elif kind.startswith(_CARD):
-            parts.append(_of_card(kind, content, known={sense_of(parts[0]), *map(sense_of, parts[0].splitlines())}))
+            parts.append(_of_card(kind, content, known))
     return {**message, "body": None, "text": "\n".join(part for part in parts if part)}
 
 

@@ -68,7 +68,9 @@ def is_thought(value: Mapping[str, Any]) -> bool:
     return value.get("thought") is True or value.get("isThought") is True
 
 
-_THOUGHTS = re.compile(r"(?:<(think|thinking|tool_call)>.*?</\1>\s*)+", re.DOTALL)
+_THOUGHTS = re.compile(
+    r"(?:<(?:(think|thinking)>.*?</\1>|tool_call>(?=\s*(?:[{\[<]|[\w.-]+\s*<)).*?</tool_call>)\s*)+", re.DOTALL
+)
 _HARMONY = re.compile(
     r"(?:<\|start\|>(?P<role>[^<]*))?<\|channel\|>(?P<channel>\w+)(?P<to>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
     r"(?P<text>.*?)(?:<\|(?:end|return|call)\|>|(?=<\|start\|>)|\Z)\s*",
