@@ -267,6 +267,7 @@ PREVIEW = {"title": "X", "url": "https://x.org", "description": "a page"}
             "ci: see https://youtu.be/dQw4w9WgXcQ",
         ),
         ({"content": "at https://y.org/b", "author": CI, "embeds": [X]}, "ci: at https://y.org/b V"),
+        ({"content": "see https://x.org", "author": CI, "embeds": [DONE]}, "ci: see https://x.org Deploy done by ana"),
         ({"content": "at https://x.org/a/b/", "author": CI, "embeds": [X]}, "ci: at https://x.org/a/b/"),
         (
             {"content": "Deploy done\nby ana", "author": CI, "embeds": [DONE, {"description": "Deploy done by ana"}]},

@@ -121,8 +121,8 @@ def _is_preview(box: Mapping[str, Any], content: str, by_app: bool) -> bool:
         return True
     if "://" not in content or not by_app:
         return "://" in content
-    page = _page(str(box.get("url")))
-    return page in map(_page, _LINK.findall(content)) or str(box.get("url") or " ") in content
+    url = str(box.get("url") or "")
+    return bool(url) and (url in content or _page(url) in map(_page, _LINK.findall(content)))
 
 
 def _page(url: str) -> str:
