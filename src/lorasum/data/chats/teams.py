@@ -42,7 +42,8 @@ def complete(message: Any) -> Any:
     body = message["body"]
     text = str(body.get("content") or "")
     if body.get("contentType") == "html":
-        text = words_of(_EMOJI.sub(r"\2", _REPLY.sub("", text)))
+        quotes, end, rest = text.rpartition("</blockquote>")  # without it, each one that is open is sought to the end
+        text = words_of(_EMOJI.sub(r"\2", _REPLY.sub("", quotes + end) + rest))
     subject = str(message.get("subject") or "").strip()
     parts = [f"{subject}: {text.strip()}".removesuffix(": ") if subject else text.strip()]
     known = {*map(sense_of, (parts[0], *parts[0].splitlines()))}
