@@ -172,6 +172,17 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
             "ref mob<PHONE>, order tel<PHONE>, order AB9876543210",
         ),
         ("Handy 08123456890 03-1234-8192, PH12345678", "US", "Handy <PHONE>, PH12345678"),
+        (
+            "Agent: Your number?\nCustomer: 4155550123\nEan: Mine is 4155550124\nClient : number is 4155550125",
+            "US",
+            "Agent: Your number?\nCustomer: <PHONE>\nEan: Mine is <PHONE>\nClient : number is <PHONE>",
+        ),
+        ("Ean: 2125551234\nCustomer number: 4155550123", "US", "Ean: <PHONE>\nCustomer number: 4155550123"),
+        (
+            "Cliente: 612345678\nRef: 612345679, ean: 612345670",
+            "ES",
+            "Cliente: <PHONE>\nRef: 612345679, ean: 612345670",
+        ),
         ("GSM 850/900/1800/1900, flash mob 20240603", "US", "GSM 850/900/1800/1900, flash mob 20240603"),
     ],
 )

@@ -163,8 +163,12 @@ _BYTE = r"(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)"
 _NO_MORE = r"(?![./-]?\d)"
 _AMOUNT = r"(?:[1-9]\d{0,2}(?:[., ']\d{3})+|\d+)(?:[.,]\d{1,2})?(?!\d)"
 _OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:(?:{words.NUMBER_WORDS})(?!\w)|n\.?[º°])){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
-_ORDER = rf"(?:\b(?:{words.ORDER}|(?:{words.ORDER_STEMS})[\- ]?(?:nr|nummer))|(?>{words.ORDER_TOGETHER})){_OF_ORDER}"
-_CASE = rf"\b(?:{words.CASE}|(?:{words.CASE_STEMS})[\- ]?(?:nr|nummer)){_OF_ORDER}"
+_NO_SPEAKER = rf"(?!(?<![^\n])(?:{words.SPEAKERS}) ?:)"  # Customer: 4155550123
+_ORDER = (
+    rf"{_NO_SPEAKER}(?:\b(?:{words.ORDER}|(?:{words.ORDER_STEMS})[\- ]?(?:nr|nummer))|(?>{words.ORDER_TOGETHER}))"
+    rf"{_OF_ORDER}"
+)
+_CASE = rf"{_NO_SPEAKER}\b(?:{words.CASE}|(?:{words.CASE_STEMS})[\- ]?(?:nr|nummer)){_OF_ORDER}"
 _GROUPED = "|".join(  # as people write phone numbers: an order number is mostly of one piece
     (
         r"0\d{1,5}[ /\-]\d{2}",  # 030 2312

@@ -62,6 +62,7 @@ CASE = _words(  # a phone number may stand behind these, too: one that begins wi
     "client referencia expediente cliente pratica счет счёт konto compte cuenta conto rekening",
 )
 CASE_STEMS = _words("kunden vertrags vorgangs kunde kund klant mitglieds referenz")
+SPEAKERS = _words("customer client cliente ean")  # of those above, at the beginning of a line
 NUMBER_WORDS = _words(
     "number numbers no nos n nr nummer num núm nro numéro número numero numarası номер č id code is was are ist war",
     "lautet es",
