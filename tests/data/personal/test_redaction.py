@@ -177,6 +177,20 @@ def test_the_docs_have_the_figures_of_the_labelled_set() -> None:
             "US",
             "Agent: Your number?\nCustomer: <PHONE>\nEan: Mine is <PHONE>\nClient : number is <PHONE>",
         ),
+        ("[10:02] Customer: 4155550123\n[10:03] Ana: ok", "US", "[10:02] Customer: <PHONE>\n[10:03] Ana: ok"),
+        ("Mob: 512 529 774 ext 12, landline 212-555-1234 ext. 12.", "US", "Mob: <PHONE>, landline <PHONE>."),
+        ("GSM: 512529774 x12, phoneNumber 212-555-1234, extension 7", "US", "GSM: <PHONE>, phoneNumber <PHONE>"),
+        (
+            "ph 7 8 9 10 11 12 13, gsm: 80 90 100 120 160, mob 1500 2000 3000 people, fone 2024 2025, mob 20 12 34 56",
+            "US",
+            "ph 7 8 9 10 11 12 13, gsm: 80 90 100 120 160, mob 1500 2000 3000 people, fone 2024 2025, mob <PHONE>",
+        ),
+        ("call 5551234 10 20 30 40 50 60 70 80 90", "US", "call <PHONE> 60 70 80 90"),
+        (
+            "x.org/npm/vue%402.6.14.min.js, react%40next.umd/x, ann%40example.js.org",
+            "US",
+            "x.org/npm/vue%402.6.14.min.js, react%40next.umd/x, <EMAIL>",
+        ),
         ("Ean: 2125551234\nCustomer number: 4155550123", "US", "Ean: <PHONE>\nCustomer number: 4155550123"),
         (
             "Cliente: 612345678\nRef: 612345679, ean: 612345670",

@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from lorasum.data.personal import patterns
-from lorasum.data.personal.phones import Window, check_can_redact, known_phones, own_codes, valid_part
+from lorasum.data.personal.phones import Window, check_can_redact, is_series, known_phones, own_codes, valid_part
 
 RULES = 7
 """Version of what is taken out. It is in the fingerprint of redacted datasets, so that a new version prepares again."""
@@ -138,6 +138,9 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
     def valid_or_whole(found: str) -> str:
         return valid_part(region, found) or found
 
+    def signed(found: str) -> str:
+        return "" if is_series(found) else valid_or_whole(found)
+
     def valid(found: str) -> str:
         return valid_part(region, found)
 
@@ -150,7 +153,7 @@ def _finders(region: str) -> Iterator[tuple[str, Callable[[str, Window], list[Wi
     yield "IBAN", _ibans
     yield "card number", partial(_all, patterns.CARDS, part=_card_in)
     yield "", partial(_all, patterns.NOT_PHONES)
-    yield "phone number", partial(_all, patterns.PHONE_SIGNS, part=valid_or_whole)
+    yield "phone number", partial(_all, patterns.PHONE_SIGNS, part=signed)
     yield "phone number", partial(_all, [patterns.CALL_SIGN], part=valid)
     yield "", partial(_all, [patterns.SIGNED_NUMBER])
     yield "phone number", partial(_all, [patterns.CALLED_PHONE], part=valid_or_whole)

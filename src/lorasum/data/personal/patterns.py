@@ -30,6 +30,7 @@ MAYBE = re.compile(r"@|%(?:25)?40|[(\[{](?:at|ät)[)\]}]|(?i: at [^ ]+ dot )|\d(
 _LABEL = r"[^\s\x00@<>()\[\]{},;:\"'.!?…/\\|=&#*`~«»“”„]+"
 _FILES = r"(?!(?:png|jpe?g|gif|svg|webp|pdf|mp[34])\b)"  # photo@2x.png
 _TOP = rf"{_FILES}(?:xn--[A-Za-z0-9-]+|[A-Za-z]{{2,63}}|[^\s\x00-\x7f«»“”„…]{{2,}})"
+_NO_SCRIPT = r"(?![\w.\-]*\.(?:js|css|mjs|umd)(?!\.?[\w\-]))"  # vue%402.6.14.min.js
 _DOMAIN = rf"(?:{_LABEL}\.){{1,8}}{_TOP}"
 _WORD = r"[\w.+-]{0,62}\w"
 _LOCAL = [
@@ -44,7 +45,7 @@ _ENCODED = [re.compile(r"(?<!%)(?<!%[0-9A-Fa-f])(?:[\w.!'*~+\-]|%2B)+$", re.IGNO
 LONGEST_LOCAL = 64  # characters before the @, RFC 5321
 EMAILS = [
     (("@",), re.compile(rf"@{_DOMAIN}"), _LOCAL),
-    (("%40", "%2540"), re.compile(rf"%(?:25)?40(?:[\w\-]+\.){{1,8}}{_TOP}"), _ENCODED),
+    (("%40", "%2540"), re.compile(rf"%(?:25)?40{_NO_SCRIPT}(?:[\w\-]+\.){{1,8}}{_TOP}"), _ENCODED),
     (
         tuple(f"{at}{end}" for at in ("at", "ät") for end in ")]}"),
         re.compile(
@@ -102,7 +103,9 @@ PHONE_LINKS = [
 
 _NUMBER = (
     rf"[+(]*\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)"
-    rf"(?:{_GAP}{{1,3}}\d{{1,7}}(?!\d)){{0,8}}"  # where it has taken the beginning of another one, its end too
+    # where it has taken the beginning of another one, its end too
+    rf"(?:{_GAP}{{1,3}}\d{{1,7}}(?!\d))?(?:{_GAP}{{1,3}}\d{{3,7}}(?!\d)){{0,2}}"
+    r"(?:,? ?(?:ext\.?|extension) ?\d{1,7}(?!\d)|,? ?x\d{1,7}(?!\w))?"
 )
 _NR = r"(?:nr|nummer|number|no|num)?(?![^\W\d_])"  # Handynr, phoneNumber
 _TO = (
@@ -163,7 +166,7 @@ _BYTE = r"(?:25[0-5]|2[0-4]\d|1?[1-9]?\d)"
 _NO_MORE = r"(?![./-]?\d)"
 _AMOUNT = r"(?:[1-9]\d{0,2}(?:[., ']\d{3})+|\d+)(?:[.,]\d{1,2})?(?!\d)"
 _OF_ORDER = rf"(?:[\s:#=.\-]{{0,4}}(?:(?:{words.NUMBER_WORDS})(?!\w)|n\.?[º°])){{0,3}}[\s:#=.'\"(\-]{{0,4}}"
-_NO_SPEAKER = rf"(?!(?<![^\n])(?:{words.SPEAKERS}) ?:)"  # Customer: 4155550123
+_NO_SPEAKER = rf"(?!(?:(?<![^\n])|(?<=\] ))(?:{words.SPEAKERS}) ?:)"  # Customer: 4155550123
 _ORDER = (
     rf"{_NO_SPEAKER}(?:\b(?:{words.ORDER}|(?:{words.ORDER_STEMS})[\- ]?(?:nr|nummer))|(?>{words.ORDER_TOGETHER}))"
     rf"{_OF_ORDER}"

@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from lorasum.data.personal import patterns
@@ -49,6 +50,17 @@ def _is_list(found: str) -> bool:
     """Whether a number has several single digits among longer groups, as lottery numbers have: `4 8 15 16 23 42`."""
     groups = re.findall(r"\d+", found)
     return not found.startswith("+") and 1 < sum(len(group) == 1 for group in groups) < len(groups)
+
+
+def is_series(found: str) -> bool:
+    """Whether a number is growing numbers, years or hundreds: `20 30 40 50 60`, `2024 2025`, `1500 2000 3000`."""
+    groups = re.split("[ ,]+", found)
+    if not all(re.fullmatch(r"[1-9]\d*", group) for group in groups):
+        return False
+    numbers = [int(group) for group in groups]
+    grow = all(one < other for one, other in pairwise(numbers))
+    years = len(groups) > 1 and all(1900 <= one < 2100 for one in numbers)
+    return grow and (len(groups) > 4 or years or (len(groups) > 2 and not any(one % 100 for one in numbers)))
 
 
 def valid_part(region: str, found: str) -> str:
