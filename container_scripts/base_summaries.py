@@ -19,7 +19,7 @@ from answering import answer_each
 from engine.arguments import Folders
 from generation.request import RequestError
 from gpu import serving_dtype
-from shared.events import BaseEvent
+from shared.events import BaseEvent, ProgressEvent
 from shared.names import BASE_AS_TRAINED, BASE_SECONDS, BASE_SUMMARIES_FILE, MAX_SECONDS, SM_CHANNEL_BASE, TEST_FILE
 from shared.records import BaseSummaries, DatasetFacts, HeldOutExample, base_summaries_text, from_json
 from shared.requests import fill_template
@@ -44,6 +44,7 @@ def summarise_with_base(
     stop: "StopSignal",
     elapsed: float,
     device: "torch.device",
+    tell: Callable[[ProgressEvent], object],
 ) -> BaseEvent | None:
     """Let the base model summarise the test dialogues, in order, and write base_summaries.json into the artifact.
 
@@ -54,6 +55,7 @@ def summarise_with_base(
         base: folder of the unquantized base model.
         generation: max_new_tokens and temperature.
         elapsed: seconds that the job has taken.
+        tell: called with how far the work is.
 
     Returns:
         None where it is not asked.
@@ -66,13 +68,11 @@ def summarise_with_base(
     if allowed is None:
         return None
     template = dataset.base_prompt(os.environ.get(BASE_AS_TRAINED) == "1")
-    lines = (folders.dataset / TEST_FILE).read_bytes().splitlines()
-    examples = [from_json(HeldOutExample, line) for line in lines]
+    examples = [from_json(HeldOutExample, line) for line in (folders.dataset / TEST_FILE).read_bytes().splitlines()]
     prompts = [fill_template(template, example.dialogue, dataset.control_tokens) for example in examples]
-
     over = partial(_why_over, stop, began, allowed)
     with stop.deferred():
-        summaries, why = _summaries(base, device, prompts, generation, over)
+        summaries, why = _summaries(base, device, prompts, generation, over, tell)
         if summaries:
             _write(folders.model / BASE_SUMMARIES_FILE, BaseSummaries(dict(generation), tuple(summaries), template))
     return BaseEvent(len(summaries), len(prompts), time.monotonic() - began, " ".join(why.split()))
@@ -122,6 +122,7 @@ def _summaries(
     prompts: list[str],
     generation: Mapping[str, float],
     over: Callable[[], str],
+    tell: Callable[[ProgressEvent], object],
 ) -> tuple[list[str], str]:
     """The summaries of the first prompts, and why the others have none; empty if all have one.
 
@@ -132,6 +133,8 @@ def _summaries(
 
     def answered(place: int, answer: str | RequestError) -> None:
         done[place] = "" if isinstance(answer, RequestError) else answer  # as in `evaluate`
+        if len(done) * 100 // len(prompts) > (len(done) - 1) * 100 // len(prompts):  # the log has a line for each
+            tell(ProgressEvent("base model summaries", len(done), len(prompts)))
 
     why = ""
     try:

@@ -130,7 +130,7 @@ def run_job(arguments: Arguments, folders: Folders, metrics: Metrics, stop: "Sto
     if os.environ.get(BASE_SECONDS, "0") != "0":
         metrics.emit(ProgressEvent("ending", 1, 2, "the base model summarises test dialogues"))
     asked, elapsed = artifact.generation(arguments), time.monotonic() - started
-    if told := summarise_with_base(loaded.base, folders, dataset, asked, stop, elapsed, loaded.device):
+    if told := summarise_with_base(loaded.base, folders, dataset, asked, stop, elapsed, loaded.device, metrics.emit):
         metrics.emit(told)
     metrics.emit(done)
     group.end_together()

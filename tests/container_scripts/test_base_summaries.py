@@ -19,7 +19,7 @@ from engine.stopping import StopSignal
 from generation.request import Request
 from generation.rows import Batch, Row
 from pretend_gpu import GPU, pretend_gpu
-from shared.events import BaseEvent
+from shared.events import BaseEvent, ProgressEvent
 from shared.names import BASE_AS_TRAINED, BASE_SECONDS, MAX_SECONDS, SM_CHANNEL_BASE
 from shared.records import BaseSummaries, DatasetFacts, base_summaries_text, from_json
 
@@ -48,14 +48,23 @@ def stop() -> Iterator[StopSignal]:
 
 
 @pytest.fixture
+def progress() -> list[ProgressEvent]:
+    return []
+
+
+@pytest.fixture
 def summarise(
-    folders: Folders, tiny_model_dir: Path, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
+    folders: Folders,
+    tiny_model_dir: Path,
+    stop: StopSignal,
+    monkeypatch: pytest.MonkeyPatch,
+    progress: list[ProgressEvent],
 ) -> Callable[..., BaseEvent | None]:
     def call(
         seconds: str = "100", base: Path = tiny_model_dir, elapsed: float = 0.0, facts: DatasetFacts = FACTS
     ) -> BaseEvent | None:
         monkeypatch.setenv(BASE_SECONDS, seconds)
-        return summarise_with_base(base, folders, facts, ASKED, stop, elapsed, torch.device("cpu"))
+        return summarise_with_base(base, folders, facts, ASKED, stop, elapsed, torch.device("cpu"), progress.append)
 
     return call
 
@@ -118,7 +127,7 @@ def test_the_base_model_is_asked_in_its_own_chat_format(
     monkeypatch.setenv(BASE_SECONDS, "100")
     monkeypatch.setenv(BASE_AS_TRAINED, as_trained)
     facts = replace(FACTS, base_template="Chat: {dialogue}")
-    summarise_with_base(tiny_model_dir, folders, facts, ASKED, stop, 0.0, torch.device("cpu"))
+    summarise_with_base(tiny_model_dir, folders, facts, ASKED, stop, 0.0, torch.device("cpu"), lambda _: None)
     found = from_json(BaseSummaries, (folders.model / "base_summaries.json").read_bytes())
     request = Request((template.replace("{dialogue}", "Ana: number 0"),), are_dialogues=False, parameters=ASKED)
     [answer] = inference.predict_fn(request, inference.model_fn(str(tiny_model_dir)))
@@ -139,7 +148,7 @@ def test_a_gpu_gets_as_many_dialogues_as_its_memory_holds(
     monkeypatch.setattr(Batch, "of", noted)
     monkeypatch.setenv(BASE_SECONDS, "100")
     with pretend_gpu():
-        told = summarise_with_base(tiny_model_dir, folders, FACTS, ASKED, stop, 0.0, GPU)
+        told = summarise_with_base(tiny_model_dir, folders, FACTS, ASKED, stop, 0.0, GPU, lambda _: None)
     assert told is not None
     assert (told.summaries, told.why_not_all) == (40, "")
     assert max(together) == 40
@@ -159,12 +168,16 @@ def test_when_the_time_is_over_the_first_summaries_are_kept(
 
 
 def test_sigterm_ends_the_job_and_keeps_the_first_summaries(
-    summarise: Callable[..., BaseEvent | None], folders: Folders, after_sixteen: Callable[..., None]
+    summarise: Callable[..., BaseEvent | None],
+    folders: Folders,
+    after_sixteen: Callable[..., None],
+    progress: list[ProgressEvent],
 ) -> None:
     after_sixteen(lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit):
         summarise()
     assert kept(folders) == 16
+    assert [(event.done, event.total) for event in progress] == [(number, 40) for number in range(1, 17)]
 
 
 def test_near_the_end_of_the_jobs_time_nothing_is_begun(

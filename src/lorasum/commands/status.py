@@ -154,7 +154,8 @@ def _progress(row: Resource, backend: Backend | None) -> Progress | None:
     if not steps:
         return Progress(step=0)
     newest = steps[-1]
-    return Progress(newest.step, newest.steps, newest.loss, seconds_left=newest.eta_seconds)
+    left = newest.eta_seconds if newest.step < newest.steps else None  # the merge and more come after the last step
+    return Progress(newest.step, newest.steps, newest.loss, seconds_left=left)
 
 
 def _reconcile_all(held: HeldRun) -> None:
