@@ -825,6 +825,10 @@ def test_the_card_of_a_clone_tells_the_files_of_splits(tmp_path: Path, card: str
             "names a file that is not there: none.jsonl",
         ),
         ("configs:\n- data_files: {train: [a.jsonl, '**.jsonl']}\n", r"a file that is not there: \*\*.jsonl"),
+        (
+            "configs:\n- data_files: {train: , test: '*.jsonl'}\n",
+            "names no one split for data.train; it has train, test",
+        ),
         ("configs:\n- data_files: {train: [a.jsonl, a.txt]}\n", "names a.txt for data.train, whose type is not known"),
         ("configs:\n- data_files: {train: '**/*.jsonl'}\n", "gives test.jsonl to data.train, by the pattern"),
         ("configs:\n- data_files: {train: a.jsonl, test: '*.jsonl'}\n", "gives a.jsonl to data.train and to data.test"),

@@ -48,7 +48,7 @@ def files_by_card(
     if why := _not_followed(patterns, data_dir, matches):
         say(folder.name, f"its README.md {why}: the names of its files tell their splits")
         return []
-    if not sides[split]:
+    if not given[split]:
         instead = ", or set data.test_fraction in its place" if split == "test" else ""
         raise _unclear(folder, split, f"names no one split for data.{split}; it has {', '.join(patterns)}", instead)
     files = {side: [*dict.fromkeys(path for one in given[side] for path in matches[one])] for side in _SIDES}
