@@ -824,7 +824,7 @@ def test_the_card_of_a_clone_tells_the_files_of_splits(tmp_path: Path, card: str
             "configs:\n- data_files: {train: '*.jsonl', test: none.jsonl}\n",
             "names a file that is not there: none.jsonl",
         ),
-        ("configs:\n- data_files: {train: [a.jsonl, '**.jsonl']}\n", r"a file that is not there: \*\*.jsonl"),
+        ("configs:\n- data_files: {train: [a.jsonl, './', '**.jsonl']}\n", r"names a file that is not there: ./"),
         (
             "configs:\n- data_files: {train: , test: '*.jsonl'}\n",
             "names no one split for data.train; it has train, test",

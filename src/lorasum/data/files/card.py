@@ -82,7 +82,7 @@ def _matches(folder: Path, pattern: str, holds_rows: Callable[[str], bool]) -> l
         return []
     try:
         found = sorted(folder.glob(f"{pattern}/*" if pattern.endswith("**") else pattern))
-    except (ValueError, IndexError, NotImplementedError):
+    except (ValueError, IndexError, AttributeError, NotImplementedError):  # for `./`, `a**b` and the like
         return []
     files = (path for path in found if path.name != "README.md" and path.is_file())
     return [path for path in files if all(map(holds_rows, path.relative_to(folder).parts))]
