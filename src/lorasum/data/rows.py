@@ -75,7 +75,7 @@ def mark_against(row: Mapping[str, Any], columns: Columns) -> str:
         return f"answer: {row['answer']}"
     if str(row.get("label")).lower() == "false" and {"prompt", "completion"} <= {*row}:  # of TRL, for KTO
         return "label: false"
-    if columns != Columns() or {columns.dialogue, *columns.summaries} & {*row}:
+    if columns.dialogue in row or any(one in row for one in columns.summaries) or columns != Columns():
         return ""
     for key in _TURNS:
         held = row.get(key)
@@ -99,7 +99,7 @@ def batch_in(row: Mapping[str, Any], columns: Columns) -> int:
     dialogues, *summaries = held
     if count := _as_many(dialogues, *summaries):
         return count if _are_dialogues(dialogues) else 0
-    if columns != Columns() or dialogues is not None:
+    if dialogues is not None or columns != Columns():
         return 0
     for prompt, completion in (*_PAIRS, *_INSTRUCTED):
         if (count := _as_many(row.get(prompt), row.get(completion))) and not isinstance(row[prompt][0], Mapping):
