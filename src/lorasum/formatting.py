@@ -1,6 +1,6 @@
 """Values as a person reads them: numbers of things, money, time, moments, memory, losses."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 
@@ -14,6 +14,11 @@ def listing(names: Sequence[str], most: int) -> str:
     """Names, and how many more there are than are named: `a, b and 3 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def some(names: Iterable[str]) -> str:
+    """A few names, in order, for messages."""
+    return listing(sorted(names), 3)
 
 
 def loss(value: float | None) -> str:

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from lorasum.config.data import Columns, DataConfig
+from lorasum.data.files.card import CARD_TELLS, card_tells_splits
 from lorasum.data.files.digests import digests
-from lorasum.data.files.folders import (
-    CARD_TELLS,
-    card_tells_splits,
-    chosen_files,
-    files_in,
-    holds_rows,
-    some,
-    without_links_out,
-)
+from lorasum.data.files.folders import chosen_files, files_in, holds_rows, without_links_out
 from lorasum.data.files.opening import Say
 from lorasum.data.files.readers import file_type, known_types, read_rows
 from lorasum.data.files.reading import Reading, Tick, unsaid
@@ -28,6 +21,7 @@ from lorasum.data.fraction import Division, Fraction
 from lorasum.data.hub_source import HubSource
 from lorasum.data.tally import Row
 from lorasum.errors import DataError
+from lorasum.formatting import some
 from lorasum.models.hub import hub_commit
 from lorasum.system.paths import doc
 

@@ -17,11 +17,12 @@ from lorasum.data.chats.written import objects
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, of_split, splits_of, without_overlap
 from lorasum.errors import DataError
-from lorasum.formatting import listing
+from lorasum.formatting import some
 
 _SIDES: tuple[Split, ...] = ("train", "test")
 _HEAD = 2**18  # characters
 _TRUE = ("true", "yes", "on")
+CARD_TELLS = "README.md there says which files belong to which split: name them in data.train and data.test"
 _FRONT = re.compile(r"\ufeff?---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -55,14 +56,20 @@ def files_by_card(
     for side in _SIDES:
         for pattern in given[side]:
             _check_pattern(folder, pattern, matches[pattern], side, is_known)
-    if both := [str(path.relative_to(folder)) for path in files["train"] if path in files["test"]]:
-        raise _unclear(folder, split, f"gives {_some(both)} to data.train and to data.test")
-    rows = [path for path in _matches(folder, "**", holds_rows) if is_known(path)]
-    left = [str(path.relative_to(folder)) for path in rows if path not in {*files["train"], *files["test"]}]
-    taken = _some(str(path.relative_to(folder)) for path in files[split])
-    too = f", and left {_some(left)}, which it names for neither side" if left else ""
+    names = {side: {str(path.relative_to(folder)) for path in files[side]} for side in _SIDES}
+    if both := names["train"] & names["test"]:
+        raise _unclear(folder, split, f"gives {some(both)} to data.train and to data.test")
+    rows = {str(path.relative_to(folder)) for path in _matches(folder, "**", holds_rows) if is_known(path)}
+    left, taken = rows - names["train"] - names["test"], some(names[split])
+    too = f", and left {some(left)}, which it names for neither side" if left else ""
     say(folder.name, f"took {taken} for data.{split}, as its README.md says{too}")
     return files[split]
+
+
+def card_tells_splits(folder: Path) -> bool:
+    """Whether the card of a dataset from the hub says which of its files belong to which split."""
+    card = folder / "README.md"
+    return card.is_file() and "data_files:" in card.read_text(encoding="utf-8", errors="replace")
 
 
 def _not_followed(splits: Iterable[str], data_dir: bool, matches: Mapping[str, Collection[Path]]) -> str:
@@ -70,7 +77,7 @@ def _not_followed(splits: Iterable[str], data_dir: bool, matches: Mapping[str, C
     if data_dir:
         return "has a data_dir, which is not read"
     if not any(splits_of(splits).values()):
-        return f"tells the splits {_some(splits)}, and which of them is to be read is not known"
+        return f"tells the splits {some(splits)}, and which of them is to be read is not known"
     if any("://" in pattern or Path(pattern).is_absolute() for pattern in matches):
         return "names addresses, which are not read"
     return "" if any(matches.values()) else "names none of the files in it"
@@ -95,21 +102,17 @@ def _check_pattern(
     if not found:
         raise _unclear(folder, side, f"names a file that is not there: {pattern}")
     if unknown := [path.name for path in found if not is_known(path)]:
-        raise _unclear(folder, side, f"names {_some(unknown)} for data.{side}, whose type is not known")
+        raise _unclear(folder, side, f"names {some(unknown)} for data.{side}, whose type is not known")
     inner = [path.relative_to(folder) for path in found]
     for names in ([path.name for path in inner], [str(path.parent) for path in inner]):
         splits = splits_of(names)
         others = [name for name, kind in splits.items() if kind not in (None, side)]
         if others and len({*splits.values()}) > 1:
-            raise _unclear(folder, side, f"gives {_some(others)} to data.{side}, by the pattern {pattern}")
+            raise _unclear(folder, side, f"gives {some(others)} to data.{side}, by the pattern {pattern}")
 
 
 def _unclear(folder: Path, split: Split, what: str, instead: str = "") -> DataError:
     return DataError(f"README.md in {folder} {what}", f"name the files to read in data.{split}{instead}")
-
-
-def _some(names: Iterable[str]) -> str:
-    return listing(sorted(names), 3)
 
 
 def _patterns(card: Path) -> tuple[dict[str, list[str]], bool]:

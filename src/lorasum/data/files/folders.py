@@ -13,11 +13,11 @@ from typing import Any
 
 from lorasum.config.draft import SCHEMA
 from lorasum.data.chats.written import objects
-from lorasum.data.files.card import files_by_card
+from lorasum.data.files.card import CARD_TELLS, card_tells_splits, files_by_card
 from lorasum.data.files.opening import Say
 from lorasum.data.files.splits import Split, is_alone, of_split, split_of, splits_of, without_overlap
 from lorasum.errors import DataError
-from lorasum.formatting import listing
+from lorasum.formatting import some
 from lorasum.system.files import links_out
 
 _DESCRIPTIONS = (
@@ -259,17 +259,3 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _strings(values: Any) -> list[str]:
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
-
-
-CARD_TELLS = "README.md there says which files belong to which split: name them in data.train and data.test"
-
-
-def card_tells_splits(folder: Path) -> bool:
-    """Whether the card of a dataset from the hub says which of its files belong to which split."""
-    card = folder / "README.md"
-    return card.is_file() and "data_files:" in card.read_text(encoding="utf-8", errors="replace")
-
-
-def some(names: Iterable[str]) -> str:
-    """A few names, for messages."""
-    return listing(sorted(names), 3)
